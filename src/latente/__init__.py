@@ -1,0 +1,50 @@
+"""latente: learn a latent space from any data, then use it.
+
+    import latente as lt
+    vae = lt.Autoencoder("vae", dim=8, random_state=0).fit(df)
+    z = vae.transform(df)
+    vae.save("plans.safetensors"); vae = lt.load("plans.safetensors")
+
+Names are imported when they are first used: `import latente` costs milliseconds and loads no torch.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Autoencoder": "estimator",
+    "load": "estimator",
+    "Spec": "model.spec",
+    "Train": "model.spec",
+    "recipe": "model.spec",
+    "recipes": "model.spec",
+    "Pictures": "kinds.pictures",
+    "read": "kinds.reading",
+    "write": "kinds.writing",
+    "DataWarning": "kinds.base",
+    "LatenteError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "ModelFileError": "errors",
+    "NotFittedError": "errors",
+    "ResourceError": "errors",
+}
+_VERBS = (
+    "fit", "info", "encode", "decode", "reconstruct", "denoise", "impute", "sample", "interpolate", "score", "evaluate",
+    "demo", "doctor",
+)  # fmt: skip
+__all__ = [*_HOMES, *_VERBS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _VERBS:
+        return getattr(importlib.import_module(f"{__name__}.verbs.{name}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

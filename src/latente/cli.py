@@ -1,0 +1,223 @@
+"""The command line, made from the verbs' signatures. Imports no torch: `latente --help` must stay quick.
+
+stdout carries data only; messages, notes and progress go to stderr. Exit codes: 0 ok, 1 a fault of ours, 2 usage,
+3 bad data, 4 bad model file, 5 resources, 130 interrupted.
+"""
+
+import importlib
+import inspect
+import json
+import sys
+import time
+import typing
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__, verbs
+from .errors import ConfigError, LatenteError
+from .verbs import CODES, DATA, MODEL, ROW, Mark
+
+app = typer.Typer(
+    name="latente",
+    help="Learn a latent space from any data, then use it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# In the order in which a user meets them, not in the alphabet's.
+ORDER = ("demo", "fit", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample")
+SHORT = {"output": "-o", "n": "-n"}
+# Verbs without a result to write, and those that write their own.
+OWN_OUTPUT = ("fit", "demo")
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # β, σ and − are meant; a terminal that cannot show them gets a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output (head) has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _command(name: str) -> Callable[..., None]:
+    module = importlib.import_module(f"latente.verbs.{name}")
+    verb = getattr(module, name)
+    given = inspect.signature(verb).parameters
+
+    def command(**arguments: Any) -> None:
+        as_json = arguments.pop("json_", False)
+        output = arguments.get("output") if name in OWN_OUTPUT else arguments.pop("output", None)
+        with _Manners():
+            if name == "fit" and output is None:
+                arguments["output"] = _run_folder(arguments["data"])
+            inputs = {p: _value(_annotation(a)[1], arguments[p], name) for p, a in given.items() if p in arguments}
+            result = verb(**{**arguments, **{k: v for k, v in inputs.items() if v is not None}})
+            if name == "fit":
+                _told(result, arguments["output"])
+            elif output is not None and name not in OWN_OUTPUT:
+                save = getattr(module, "save", None)
+                written = save(result, output, **inputs | _rest(arguments, inputs)) if save else _write(result, output)
+                print(f"wrote {', '.join(str(p) for p in written[:3])}", file=sys.stderr)
+            elif name != "demo" or as_json:
+                _show(result, as_json)
+
+    parameters = [p for a in given.values() for p in [_parameter(a)] if p]
+    if "output" not in given:
+        parameters.append(_option("output", Path | None, None, "a file to write, its format by extension; stdout if absent"))
+    parameters.append(_option("json_", bool, False, "one JSON object on stdout", "--json"))
+    command.__name__, command.__doc__ = name, verb.__doc__
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _annotation(parameter: inspect.Parameter) -> tuple[Any, Any]:
+    """(type, mark or help) of an Annotated parameter; a quoted annotation is an optional path."""
+    note = parameter.annotation
+    if isinstance(note, str):
+        return Path | None, note.split("'")[1]
+    return typing.get_args(note)[0], note.__metadata__[0]
+
+
+def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
+    kind, note = _annotation(parameter)
+    if isinstance(note, Mark):
+        argument = typer.Argument(help=note.help, metavar=note.name if note.name != "ROW" else parameter.name.upper())
+        hint = Annotated[str, argument]  # type: ignore[valid-type]
+        return inspect.Parameter(parameter.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=hint)
+    return _option(parameter.name, kind, parameter.default, note)
+
+
+def _option(name: str, kind: Any, default: Any, note: str, flag: str = "") -> inspect.Parameter:
+    flags = [flag or f"--{name.replace('_', '-')}"] + ([SHORT[name]] if name in SHORT else [])
+    hint = Annotated[kind, typer.Option(*flags, help=note)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _value(mark: Any, text: Any, verb: str) -> Any:
+    """What a marked argument's text stands for; None for what is passed on as it is."""
+    if mark is MODEL and verb != "info":
+        from .estimator import load
+
+        return load(text)
+    if mark is CODES:
+        from .kinds.reading import read
+
+        return read(text, "table")
+    if mark in (DATA, ROW, MODEL):
+        return str(text)
+    return None
+
+
+def _rest(arguments: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in arguments.items() if inputs.get(k) is None}
+
+
+def _run_folder(data: str) -> Path:
+    stem = Path(data).name.split(".")[0] or "run"
+    return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _told(model: Any, output: Any) -> None:
+    """The end of a fit: the doctor's verdict and the next command; on stdout the model's place."""
+    for finding in model.history_.findings or ["nothing odd was seen"]:
+        print(f"doctor: {finding}", file=sys.stderr)
+    print(f"next: latente evaluate {output} NEW-ROWS", file=sys.stderr)
+    print(output)
+
+
+def _write(result: Any, path: Path) -> list[Path]:
+    from .kinds.writing import write
+
+    return write(_table(result), path)
+
+
+def _table(result: Any) -> Any:
+    """A vector of scores as a table of one column; anything else as it is."""
+    if getattr(result, "ndim", 0) == 1:
+        import pandas as pd
+
+        return pd.DataFrame({"score": result})
+    return result
+
+
+def _show(result: Any, as_json: bool) -> None:
+    """A result on stdout: JSON, or lines for a dict, csv for a table, numbers for scores."""
+    if isinstance(result, dict):
+        print(json.dumps(result, ensure_ascii=False, indent=2)) if as_json else _lines(result)
+        return
+    if getattr(result, "ndim", 0) >= 3:
+        raise ConfigError(
+            f"{len(result)} pictures cannot be printed", hint="give -o a .png (a sheet), .gif, .npy or a folder's name"
+        )
+    import pandas as pd
+
+    frame = _table(result)
+    frame = frame.to_pandas() if hasattr(frame, "to_pandas") else pd.DataFrame(frame)
+    if as_json:
+        print(json.dumps({"rows": json.loads(frame.to_json(orient="records", date_format="iso"))}, ensure_ascii=False))
+    else:
+        frame.to_csv(sys.stdout, index=False)
+
+
+def _lines(result: dict[str, Any]) -> None:
+    width = max(len(k) for k in result)
+    for key, value in result.items():
+        if isinstance(value, list):
+            text = ("\n" + " " * (width + 2)).join(str(v) for v in value) or "none"
+        elif isinstance(value, dict):
+            text = " · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+        else:
+            text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        print(f"{key:<{width}}  {text}")
+
+
+class _Manners:
+    """Errors as problem and hint, warnings as notes on stderr, Ctrl-C as exit code 130."""
+
+    def __enter__(self) -> None:
+        warnings.showwarning = self._note
+
+    @staticmethod
+    def _note(message: Warning | str, category: type, *_: Any, **__: Any) -> None:
+        if category.__module__.startswith("latente"):
+            print(f"note: {message}", file=sys.stderr)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, LatenteError):
+            self._stop(str(error), error.exit_code)
+        if isinstance(error, KeyboardInterrupt):
+            self._stop("interrupted; what was learned until now is in the run folder", 130, head="\n")
+        if isinstance(error, MemoryError):
+            self._stop("memory ran out\n\nhint: use fewer rows, or a smaller --set train.batch_size", 5)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            place = f"{error.filename}: " if error.filename else ""
+            self._stop(f"{place}{error.strerror or error}", 5 if error.errno == 28 else 3)
+
+    @staticmethod
+    def _stop(text: str, code: int, head: str = "") -> typing.NoReturn:
+        print(f"{head}error: {text}", file=sys.stderr)
+        raise typer.Exit(code)
+
+
+for _name in sorted(verbs.names(), key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
+    app.command(_name)(_command(_name))

@@ -1,0 +1,361 @@
+"""Autoencoder: the scikit-learn face of every model."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError as _SklearnNotFitted
+from sklearn.utils.validation import _check_feature_names, _check_n_features, check_array, validate_data
+from torch import Tensor
+
+from . import __version__, atomic, file
+from .errors import ConfigError, DataError, NotFittedError
+from .kinds.base import DataWarning, Kind, infer
+from .kinds.reading import read
+from .model.batch import Batch
+from .model.estimates import bounds
+from .model.model import Model
+from .model.spec import Spec, recipe, with_dim
+from .parts import from_json, to_json
+from .training import baseline
+from .training.loop import History, train
+from .training.progress import printer
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+# Rows that go through the nets at once when a fitted model is used.
+ROWS = 1024
+
+
+class _NotFitted(NotFittedError, _SklearnNotFitted):
+    pass
+
+
+class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Learn a latent space from data, then use it: one estimator for every kind of data and every recipe.
+
+    recipe: a name (see `latente fit --help`), a .toml or .json file, or a Spec.
+    dim: dimensions of the latent space; None is the recipe's.
+    kind: "auto", "table", "image", or a kind with its options.
+    nets, latent, prior, objective, corruption: a part, its name, or a document, in place of the recipe's.
+    settings: single settings by path, {"objective.beta": 4.0, "train.patience": 10}.
+    epochs, steps, batch_size, lr, time_limit (seconds), validation (share held out), precision, device: see `Train`.
+    random_state: the seed of everything. The same seed, data and machine give the same model, bit for bit, unless a
+    time limit ends the run. None draws a fresh seed.
+    verbose: a progress line on stderr.
+
+    Fitted: model_, schema_ (the learned kind), spec_, history_, card_.
+    """
+
+    def __init__(
+        self,
+        recipe: Any = "vae",
+        *,
+        dim: int | None = None,
+        kind: Any = "auto",
+        nets: Any = None,
+        latent: Any = None,
+        prior: Any = None,
+        objective: Any = None,
+        corruption: Any = None,
+        settings: dict[str, Any] | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        time_limit: float | None = None,
+        validation: float | None = None,
+        precision: str | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.dim = dim
+        self.kind = kind
+        self.nets = nets
+        self.latent = latent
+        self.prior = prior
+        self.objective = objective
+        self.corruption = corruption
+        self.settings = settings
+        self.epochs = epochs
+        self.steps = steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.time_limit = time_limit
+        self.validation = validation
+        self.precision = precision
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ── fitting ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fit(self, X: Any, y: Any = None) -> "Autoencoder":
+        """Learn from rows: a data frame, an array, pictures, or the path of a file. `y` is ignored.
+
+        Raises DataError for data that cannot be learned from and ConfigError for settings that cannot be. Ctrl-C keeps
+        what was learned and raises KeyboardInterrupt.
+        """
+        seed = _seed(self.random_state)
+        spec = self._spec(seed)
+        raw = self._raw(X, spec.kind, reset=True)
+        spec = spec.override("kind", infer(raw)) if spec.kind is None else spec
+        self.schema_: Kind = spec.kind.learn(raw)
+        data = self.schema_.to_batch(raw)
+        self.spec_ = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
+        self.model_ = self._build(seed)
+        self.history_: History = train(
+            self.model_,
+            self.spec_.objective,
+            data,
+            self.schema_,
+            self.spec_.train,
+            getattr(self, "_report", printer() if self.verbose else _silent),
+        )
+        self.model_.to("cpu").eval()
+        self._n_features_out = self.spec_.latent.dim
+        self._baseline = baseline.fit(self.model_, data, self.schema_, self._n_features_out, seed)
+        self.card_ = self._card(len(data))
+        if self.history_.ended == "interrupted":
+            raise KeyboardInterrupt
+        return self
+
+    def _spec(self, seed: int) -> Spec:
+        spec = recipe(self.recipe)
+        if self.kind != "auto":
+            spec = spec.override("kind", self.kind)
+        for role in ("nets", "latent", "prior", "objective", "corruption"):
+            value = getattr(self, role)
+            if value is not None:
+                spec = spec.override(role, value)
+        if self.dim is not None:
+            spec = with_dim(spec, self.dim)
+        for name in ("epochs", "steps", "batch_size", "lr", "time_limit", "validation", "precision", "device"):
+            value = getattr(self, name)
+            if value is not None:
+                spec = spec.override(f"train.{name}", value)
+        for path, value in (self.settings or {}).items():
+            spec = spec.override(path, value)
+        return spec.override("train.seed", seed)
+
+    def _build(self, seed: int) -> Model:
+        return replace(self.spec_, kind=self.schema_).model(seed)
+
+    def _card(self, rows: int) -> dict[str, Any]:
+        h = self.history_
+        best = next((r for r in reversed(h.rows) if r.get("best")), h.rows[-1] if h.rows else {})
+        return {
+            "latente": __version__,
+            "made": datetime.now(UTC).strftime("%Y-%m-%d"),
+            "kind": self.schema_.name,
+            "rows": rows,
+            "dim": self._n_features_out,
+            "components": len(self._baseline.components),
+            "parameters": sum(p.numel() for p in self.model_.parameters()),
+            "held_out": {k: round(v, 4) for k, v in best.get("val", {}).items()},
+            "steps": h.steps,
+            "epochs": round(h.steps / max(1, -(-h.training_rows // self.spec_.train.batch_size)), 2),
+            "precision": h.precision,
+            "ended": h.ended,
+            "findings": h.findings,
+            "recipe": self.recipe if isinstance(self.recipe, str) else "given",
+            "schema": self.schema_.summary[:100],
+            "features": getattr(self, "n_features_in_", None),
+            "names": [str(c) for c in getattr(self, "feature_names_in_", [])],
+            "contains": "weights, the schema (column names, levels, ranges) and a PCA of the training rows; no rows",
+        }
+
+    # ── using ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Posterior means. float32 [rows, dim]"""
+        return self.encode(X)[0]
+
+    def encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and standard deviations, each float32 [rows, dim]; deviations are 0 for a point latent."""
+        with torch.no_grad():
+            found = [self.model_.encode(batch) for batch in self.batches(X)]
+        return torch.cat([q.mean for q in found]).numpy(), torch.cat([q.stddev for q in found]).numpy()
+
+    def inverse_transform(self, X: "ArrayLike") -> Any:
+        """Codes [rows, dim] back to data: the mean of each cell, the most probable level of a category."""
+        return self.decode(X, "mean")
+
+    def decode(self, Z: "ArrayLike", of: str = "mean", random_state: Any = 0) -> Any:
+        """Codes [rows, dim] to data. of: "mean", "mode", or "sample" (one draw from p(x|z))."""
+        generator = torch.Generator().manual_seed(_seed(random_state))
+
+        def cells(z: Tensor) -> Tensor:
+            px = self.model_.decode(z)
+            return px.sample(generator) if of == "sample" else (px.mode if of == "mode" else px.mean)
+
+        z = self._codes(Z)
+        with torch.no_grad():
+            return self.schema_.restore(torch.cat([cells(z[i : i + ROWS]) for i in range(0, len(z), ROWS)]))
+
+    def sample(self, n_samples: int = 1, *, random_state: Any = 0, of: str | None = None) -> Any:
+        """New rows: z from the prior, then `of` p(x|z): a "sample" for tables, the "mean" for pictures."""
+        self._require_fitted()
+        if n_samples < 1:
+            raise ConfigError(f"n_samples must be 1 or more, not {n_samples}")
+        seed = _seed(random_state)
+        with torch.no_grad():
+            z = self.model_.prior().sample(n_samples, torch.Generator().manual_seed(seed))
+        return self.decode(z.numpy(), of or self.schema_.shown, seed + 1)
+
+    def score_samples(self, X: Any, samples: int = 64, random_state: Any = 0) -> np.ndarray:
+        """Importance-weighted log p(x) of each row in nats: on average a lower bound; higher is more normal. float32 [rows]
+
+        Densities are in the data's own units, so that models of one table can be compared; missing cells are left out.
+        For a point latent, which has no density, it is log p(x|z) of the row's own code.
+        """
+        seed = _seed(random_state)
+        scores = []
+        for batch in self.batches(X):
+            found = bounds(self.model_, batch, samples, torch.Generator().manual_seed(seed), shared=True)
+            scores.append(found.log_p + self.schema_.log_volume(batch))
+        return torch.cat(scores).float().numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of `score_samples`."""
+        return float(self.score_samples(X).mean(dtype=np.float64))
+
+    def batches(self, X: Any) -> Iterator[Batch]:
+        """The rows of `X` as the model takes them, some at a time. Raises DataError if they do not fit the schema."""
+        self._require_fitted()
+        data = self.schema_.to_batch(self._raw(X, self.schema_, reset=False))
+        for start in range(0, len(data), ROWS):
+            yield self.schema_.prepare(data.rows(slice(start, start + ROWS)))
+
+    # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file: everything that a use needs, in one .safetensors file, atomically."""
+        self._require_fitted()
+        atomic.atomic_write(Path(path), self._bytes())
+
+    def _bytes(self) -> bytes:
+        state = {k: v.numpy() for k, v in self.model_.state_dict().items()}
+        state |= {"baseline.mean": self._baseline.mean, "baseline.components": self._baseline.components}
+        document = self.spec_.to_json()
+        del document["kind"]
+        return file.dump(file.Document(document, to_json(self.schema_), self.card_), state)
+
+    # ── scikit-learn ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.categorical = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _raw(self, X: Any, kind: Kind | None, *, reset: bool) -> Any:
+        """`X` checked as scikit-learn asks where it is a table; read where it is a path; else as it is."""
+        if isinstance(X, (str, Path)):
+            X = read(X, kind.name if kind else "auto", note=_note, **(kind.read_options if kind else {}))
+            if not reset and not isinstance(X, np.ndarray):
+                # A file's columns are matched by name, in any order; see Table.
+                return X
+        name = kind.name if kind else (infer(X) if _has_form(X) else "table")
+        if name != "table":
+            return X
+        if hasattr(X, "columns"):
+            _check_feature_names(self, X, reset=reset)
+            _check_n_features(self, X, reset=reset)
+            return X
+        try:
+            return validate_data(
+                self, X, reset=reset, accept_sparse=True, dtype=None, ensure_all_finite=False, ensure_min_samples=1
+            )
+        except ValueError as error:
+            raise DataError(str(error)) from None
+
+    def _codes(self, Z: Any) -> Tensor:
+        self._require_fitted()
+        try:
+            codes = check_array(Z, dtype=np.float32)
+        except ValueError as error:
+            raise DataError(f"the codes cannot be used: {error}") from None
+        if codes.shape[1] != self._n_features_out:
+            raise DataError(
+                f"the codes have {codes.shape[1]} columns, and this model's latent space has {self._n_features_out} dimensions",
+                hint="transform(X) gives codes of the right shape",
+            )
+        return torch.from_numpy(codes)
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "model_"):
+            raise _NotFitted("This Autoencoder instance is not fitted yet", hint="call fit(X) first, or latente.load(path)")
+
+
+def load(path: str | Path) -> Autoencoder:
+    """The fitted model of a model file or a run folder.
+
+    Raises DataError if there is none, ModelFileError, saying why, if it is damaged, foreign or too new.
+    """
+    document, data = file.read(path)
+    name = str(path)
+    ae = Autoencoder()
+
+    def build() -> None:
+        ae.schema_ = from_json("kind", document.schema)
+        ae.spec_ = replace(Spec.from_json(document.spec), kind=ae.schema_)
+        ae.model_ = ae._build(0).eval()
+
+    file.described(build, name)
+    wanted = {k: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in ae.model_.state_dict().items()}
+    with torch.no_grad():
+        f = int(np.prod(ae.model_.likelihood.features(torch.zeros(1, *ae.model_.likelihood.continuous.shape)).shape))
+    k = document.card.get("components")
+    wanted |= {"baseline.mean": ("float32", (f,)), "baseline.components": ("float32", (k, f))}
+    found = file.tensors(data, wanted, name)
+    ae._baseline = baseline.Baseline(found.pop("baseline.mean"), found.pop("baseline.components"))
+    ae.model_.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.items()})
+    ae.card_ = document.card
+    ae._n_features_out = ae.spec_.latent.dim
+    _adopt(ae)
+    return ae
+
+
+def _adopt(ae: Autoencoder) -> None:
+    """The constructor's settings of a loaded model, so that `clone` and `fit` again do the same."""
+    ae.recipe = ae.spec_
+    ae.random_state = ae.spec_.train.seed
+    if ae.card_.get("features") is not None:
+        ae.n_features_in_ = ae.card_["features"]
+    if ae.card_.get("names"):
+        ae.feature_names_in_ = np.array(ae.card_["names"], dtype=object)
+
+
+def _silent(row: dict[str, Any], history: History) -> None:
+    """No progress line."""
+
+
+def _note(text: str) -> None:
+    warnings.warn(text, DataWarning, stacklevel=4)
+
+
+def _has_form(X: Any) -> bool:
+    return hasattr(X, "shape") or type(X).__name__ == "Pictures" or (isinstance(X, (list, tuple)) and len(X) > 0)
+
+
+def _seed(random_state: Any) -> int:
+    """A seed from scikit-learn's random_state; None is fresh entropy, never numpy's global state."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
+    if isinstance(random_state, (int, np.integer)):
+        return int(random_state)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    return int(random_state.randint(2**31 - 1))

@@ -1,0 +1,144 @@
+"""The model file: one safetensors file whose metadata holds one JSON document.
+
+    metadata["latente"] = {"card": {...}, "digest": "<64 hex>", "format": 1, "schema": {...}, "spec": {...}}
+
+`spec` is parts and training settings, `schema` the fitted kind, `card` what a reader wants to know. There is no pickle
+and no import path in it. `digest` is the SHA-256 of the whole file with these 64 characters read as zeros. `format` rises
+when an old reader would misread a new file; `_MIGRATIONS[n]` turns a document of format n into one of format n + 1.
+Equal models are equal bytes: one metadata key, JSON keys sorted, tensors in name order.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError, LatenteError, ModelFileError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FORMAT = 1
+_KEY = "latente"
+_ZEROS = "0" * 64
+_MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_NEEDED = {"card": dict, "digest": str, "format": int, "schema": dict, "spec": dict}
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a model file says, tensors apart."""
+
+    spec: dict[str, Any]
+    schema: dict[str, Any]
+    card: dict[str, Any]
+    digest: str = _ZEROS
+
+
+def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
+    """The bytes of a model file."""
+    from safetensors.numpy import save
+
+    text = json.dumps(
+        {"card": document.card, "digest": _ZEROS, "format": FORMAT, "schema": document.schema, "spec": document.spec},
+        sort_keys=True,
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    data = save({name: tensors[name] for name in sorted(tensors)}, metadata={_KEY: text})
+    if data.count(_ZEROS.encode()) != 1:
+        # Only a label or level of 64 zeros could do that.
+        raise DataError("a name in the data holds 64 zeros in a row, which the model file cannot", hint="rename it")
+    return data.replace(_ZEROS.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
+
+
+def read(path: str | Path) -> tuple[Document, bytes]:
+    """The checked document of a model file, and the file's bytes. Needs no torch.
+
+    A run folder stands for the model in it. Raises DataError if there is no such file, ModelFileError, saying which, for
+    a truncated, damaged or foreign file or one of a newer format.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"there is no model at {path}", hint="latente fit DATA makes one; latente demo shows how") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return parse(data, str(path)), data
+
+
+def parse(data: bytes, name: str) -> Document:
+    """The document of a file's bytes, after every check that needs no tensors."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > 100_000_000 or size + 8 > len(data) or data[8:9] != b"{":
+        raise ModelFileError(f"{name} is not a model file, or is cut off", hint="copy it again, or fit the model anew")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        text = header.get("__metadata__", {}).get(_KEY)
+    except (ValueError, AttributeError, RecursionError):
+        raise ModelFileError(f"{name} is damaged: its header is no JSON", hint="copy it again from its source") from None
+    if not isinstance(text, str):
+        raise ModelFileError(f"{name} is a safetensors file, but not one of latente's", hint="latente fit DATA makes one")
+    try:
+        document = json.loads(text)
+        digest = document["digest"]
+        length = 8 + size + max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        raise ModelFileError(f"{name} is damaged: its document cannot be read", hint="copy it again from its source") from None
+    if len(data) < length:
+        raise ModelFileError(f"{name} is cut off: {len(data):,} of {length:,} bytes are there", hint="copy it again")
+    version = document.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise ModelFileError(
+            f"{name} has format {version}, and this latente reads up to {FORMAT}", hint="pip install --upgrade latente"
+        )
+    mark = str(digest).encode()
+    if len(mark) != 64 or data.count(mark) != 1 or _digest(data, mark) != digest:
+        raise ModelFileError(f"{name} is damaged: its digest does not match its content", hint="copy it again from its source")
+    for step in range(version if isinstance(version, int) else FORMAT, FORMAT):
+        document = _MIGRATIONS[step](document)
+    for key, kind in _NEEDED.items():
+        if not isinstance(document.get(key), kind):
+            raise ModelFileError(f"{name} is damaged: its document has no {key!r}", hint="fit the model anew")
+    return Document(document["spec"], document["schema"], document["card"], digest)
+
+
+def _digest(data: bytes, mark: bytes) -> str:
+    return hashlib.sha256(data.replace(mark, _ZEROS.encode(), 1)).hexdigest()
+
+
+def tensors(data: bytes, wanted: "dict[str, tuple[str, tuple[int, ...]]]", name: str) -> "dict[str, np.ndarray]":
+    """The tensors of a file's bytes: exactly those wanted, by name, dtype and shape. Raises ModelFileError otherwise."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        found = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelFileError(f"{name} is damaged: {error}", hint="copy it again from its source") from None
+    got = {k: (str(v.dtype), tuple(v.shape)) for k, v in found.items()}
+    if got != wanted:
+        odd = sorted(k for k in got.keys() | wanted.keys() if got.get(k) != wanted.get(k))[0]
+        raise ModelFileError(
+            f"{name} does not hold the model that it describes: tensor {odd!r} is {got.get(odd)}, expected {wanted.get(odd)}",
+            hint="fit the model anew with this version",
+        )
+    return found
+
+
+def described(build: Callable[[], Any], name: str) -> Any:
+    """Run `build`, which makes parts of a file's document; what it refuses is the file's fault."""
+    try:
+        return build()
+    except ModelFileError:
+        raise
+    except (LatenteError, TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError) as error:
+        problem = error.problem if isinstance(error, LatenteError) else f"{type(error).__name__}: {error}"
+        raise ModelFileError(
+            f"{name} describes a model that this version cannot build: {problem}", hint="pip install --upgrade latente"
+        ) from None

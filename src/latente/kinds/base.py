@@ -1,0 +1,98 @@
+"""What every kind of data gives to the rest of the house."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError
+from ..model.batch import Batch
+from ..model.dists.base import Likelihood
+from ..parts import find, names
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a user should know, and that was handled as the message says."""
+
+
+class Nets(Protocol):
+    """A nets part: bodies of encoder and decoder."""
+
+    def encoder(self, shape: tuple[int, ...]) -> tuple[nn.Module, int]: ...
+    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a kind builds: the encoder and the width of its features, the decoder, and p(x|z)."""
+
+    encoder: nn.Module
+    width: int
+    decoder: nn.Module
+    likelihood: Likelihood
+
+
+class Kind(ABC):
+    """Raw data ⇄ tensors. An unfitted kind holds options; the one that `learn` returns is the learned schema too."""
+
+    role: str
+    name: str
+
+    @classmethod
+    @abstractmethod
+    def accepts(cls, raw: Any) -> bool:
+        """Whether data in memory is of this kind, as far as one can see without being told."""
+
+    @abstractmethod
+    def learn(self, raw: Any) -> "Kind":
+        """The fitted kind. Raises DataError for data that it cannot learn from."""
+
+    @abstractmethod
+    def to_batch(self, raw: Any) -> Batch:
+        """Rows in the compact dtype in which they stay in memory. Raises DataError if they do not fit the schema."""
+
+    @abstractmethod
+    def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
+        """Compact rows as the float32 that models take; with a generator, what is drawn anew in every training batch."""
+
+    @abstractmethod
+    def restore(self, x: Tensor) -> Any:
+        """Model cells [n, *cells] back to raw data."""
+
+    @abstractmethod
+    def build(self, nets: Nets, dim: int) -> Built:
+        """Encoder, decoder and likelihood for a latent of `dim` dimensions."""
+
+    @property
+    @abstractmethod
+    def nets(self) -> Nets:
+        """The default nets for this schema."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> list[str]:
+        """The schema in lines, for `info`."""
+
+    # What `sample` shows of p(x|z): a "sample" where noise is part of a row, the "mean" where it only hides it.
+    shown = "sample"
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        """What a file's reader must know to bring data to this schema."""
+        return {}
+
+    def log_volume(self, batch: Batch) -> Tensor:
+        """log |d model cells / d raw cells| of each row: densities in the data's own units. [b]"""
+        return torch.zeros(len(batch))
+
+
+def infer(raw: Any) -> str:
+    """The kind of data in memory. Raises DataError if none accepts it."""
+    for name in names("kind"):
+        if find("kind", name).accepts(raw):  # type: ignore[attr-defined]
+            return name
+    shape = getattr(raw, "shape", None)
+    what = type(raw).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+    raise DataError(f"no kind of data is known for a {what}", hint=f"say which: kind={names('kind')[-1]!r}")

@@ -1,0 +1,303 @@
+"""A table's columns: each turns its cells into numbers and back; the fitted ones are the schema.
+
+In a batch a column is one float32: a scaled number, or the index of a level. A cell that is missing is 0 there and
+False in the mask. How a column is chosen and measured: `learning.py`.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError, DataTypeError
+from ..parts import part
+
+# Beyond this many robust standard deviations a value's distance counts by its logarithm: one cell of 1e9 among units
+# must not own the gradient, and still must not become equal to a cell of 1e6.
+KNEE = 3.0
+NANOS_PER_DAY = 86_400_000_000_000
+PER_DAY = {"D": 1, "h": 24, "m": 1440, "s": 86_400, "ms": 86_400_000}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A column as numbers [n], which of them were observed [n], and how many cells the training data did not have."""
+
+    numbers: np.ndarray
+    observed: np.ndarray
+    unseen: int = 0
+
+
+@dataclass(frozen=True)
+class Column(ABC):
+    """label: the column's name. dtype: what pandas called its type. missing: share of missing cells in training."""
+
+    label: Any = ""
+    dtype: str = "float64"
+    missing: float = 0.0
+
+    @abstractmethod
+    def encode(self, series: pd.Series) -> Encoded:
+        """Cells to numbers. Raises DataError, with the row, for a cell of another type."""
+
+    @abstractmethod
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        """Numbers [n] to cells in the column's own type, levels and range."""
+
+    def log_volume(self, numbers: np.ndarray) -> np.ndarray:
+        """log |d number / d cell|: added to a density of numbers, it gives the density of cells. [n]"""
+        return np.zeros(len(numbers))
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """One line for `info`."""
+
+
+@dataclass(frozen=True)
+class _Scaled(Column, ABC):
+    """Median to 0, interquartile range to 1.35 (a unit Gaussian's), tails damped beyond KNEE; back into [low, high]."""
+
+    center: float = 0.0
+    scale: float = 1.0
+    low: float = 0.0
+    high: float = 0.0
+
+    @abstractmethod
+    def _values(self, series: pd.Series) -> np.ndarray: ...
+
+    @abstractmethod
+    def _cells(self, values: np.ndarray) -> pd.Series: ...
+
+    def encode(self, series: pd.Series) -> Encoded:
+        values = self._values(series)
+        observed = ~np.isnan(values)
+        return Encoded(np.where(observed, damp((values - self.center) / self.scale), 0.0), observed)
+
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        values = undamp(numbers.astype(np.float64)) * self.scale + self.center
+        return self._cells(np.clip(values, self.low, self.high))
+
+    def log_volume(self, numbers: np.ndarray) -> np.ndarray:
+        return -np.log(self.scale) - np.maximum(np.abs(numbers) - KNEE, 0.0)
+
+
+@part("column", "numeric")
+@dataclass(frozen=True)
+class Numeric(_Scaled):
+    """A number; `integer` columns come back rounded."""
+
+    integer: bool = False
+
+    def _values(self, series: pd.Series) -> np.ndarray:
+        return to_numbers(series, self.label)
+
+    def _cells(self, values: np.ndarray) -> pd.Series:
+        return as_dtype(np.rint(values) if self.integer else values, self.dtype)
+
+    @property
+    def summary(self) -> str:
+        return f"{'integer' if self.integer else 'numeric'} {self.low:g} … {self.high:g}"
+
+
+@part("column", "datetime")
+@dataclass(frozen=True)
+class Datetime(_Scaled):
+    """A date or time, as days since 1970; comes back rounded to `unit`, the coarsest that the training data needed."""
+
+    unit: str = "D"
+
+    def _values(self, series: pd.Series) -> np.ndarray:
+        return to_days(series, self.label)
+
+    def _cells(self, values: np.ndarray) -> pd.Series:
+        per_day = PER_DAY[self.unit]
+        stamps = pd.Series(np.rint(values * per_day).astype("int64") * (NANOS_PER_DAY // per_day))
+        if self.dtype == "date":
+            return stamps.astype("datetime64[ns]").dt.date
+        return pd.to_datetime(stamps, unit="ns", utc="," in self.dtype).astype(self.dtype)
+
+    @property
+    def summary(self) -> str:
+        low, high = (np.datetime64(int(v * PER_DAY["s"]), "s") for v in (self.low, self.high))
+        return f"date/time {low} … {high}, to the {self.unit}"
+
+
+@part("column", "categorical")
+@dataclass(frozen=True)
+class Categorical(Column):
+    """Levels, the most frequent first; the index after the last is `<other>`: rare levels, and those never seen.
+
+    rare: training levels that share `<other>`. categories: the pandas categories, in their order, where the column was
+    a categorical; `ordered` is theirs.
+    """
+
+    dtype: str = "str"
+    levels: tuple[Any, ...] = ()
+    rare: tuple[Any, ...] = ()
+    categories: tuple[Any, ...] = ()
+    ordered: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of levels, `<other>` included."""
+        return len(self.levels) + 1
+
+    def encode(self, series: pd.Series) -> Encoded:
+        observed = series.notna().to_numpy(bool)
+        cells = plain(series, as_text=all(isinstance(v, str) for v in self.levels))
+        index = pd.Index(list(self.levels), dtype=object).get_indexer(pd.Index(cells, dtype=object))
+        other = observed & (index < 0)
+        rare = set(self.rare)
+        unseen = sum(cells[i] not in rare for i in np.flatnonzero(other))
+        return Encoded(np.where(observed, np.where(other, len(self.levels), index), 0.0), observed, unseen)
+
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        # `<other>` is not a value that the training data had: its most frequent member stands for it.
+        table = np.array([*self.levels, (self.rare or self.levels)[0]], dtype=object)
+        cells = table[np.clip(np.rint(np.nan_to_num(numbers)), 0, len(self.levels)).astype(int)]
+        if self.dtype == "category":
+            return pd.Series(pd.Categorical(cells, list(self.categories), ordered=self.ordered))
+        return as_dtype(cells, self.dtype)
+
+    @property
+    def summary(self) -> str:
+        shown = ", ".join(str(v) for v in self.levels[:4])
+        return f"categorical, {len(self.levels)} levels: {shown}{' …' if len(self.levels) > 4 else ''}"
+
+
+@part("column", "binary")
+@dataclass(frozen=True)
+class Binary(Column):
+    """Two values, true or false, 0 or 1. A third, seen later, is missing to the model, and counted."""
+
+    dtype: str = "bool"
+    levels: tuple[Any, ...] = (False, True)
+
+    def encode(self, series: pd.Series) -> Encoded:
+        observed = series.notna().to_numpy(bool)
+        cells = plain(series)
+        index = pd.Index(list(self.levels), dtype=object).get_indexer(pd.Index(cells, dtype=object))
+        known = observed & (index >= 0)
+        return Encoded(np.where(known, index, 0.0), known, int((observed & ~known).sum()))
+
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        return as_dtype(np.array(self.levels, dtype=object)[(numbers > 0.5).astype(int)], self.dtype)
+
+    @property
+    def summary(self) -> str:
+        return f"binary: {self.levels[0]}, {self.levels[1]}"
+
+
+@part("column", "constant")
+@dataclass(frozen=True)
+class Constant(Column):
+    """A column that takes no part in the model: one value in every row, no value at all, or identifiers.
+
+    It comes back as that value; identifiers, which must never be learned, come back missing.
+    """
+
+    value: Any = None
+    reason: str = "constant"
+
+    def encode(self, series: pd.Series) -> Encoded:
+        nothing = np.zeros(len(series))
+        cells = plain(series)[series.notna().to_numpy(bool)]
+        changed = 0 if self.value is None else sum(v != self.value for v in cells)
+        return Encoded(nothing, nothing.astype(bool), int(changed))
+
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        if self.value is None:
+            return pd.Series([None] * len(numbers), dtype=object)
+        if self.dtype == "category":
+            return pd.Series(pd.Categorical([self.value] * len(numbers)))
+        return as_dtype(np.full(len(numbers), self.value, dtype=object), self.dtype)
+
+    @property
+    def summary(self) -> str:
+        what = {"constant": f"always {self.value}", "empty": "all missing", "identifier": "identifiers"}[self.reason]
+        return f"{what}: not modelled"
+
+
+def damp(t: np.ndarray) -> np.ndarray:
+    """Linear up to KNEE, logarithmic beyond, with one slope at the joint."""
+    excess = np.maximum(np.abs(t) - KNEE, 0.0)
+    return np.where(excess > 0, np.sign(t) * (KNEE + np.log1p(excess)), t)
+
+
+def undamp(t: np.ndarray) -> np.ndarray:
+    """The inverse of `damp`."""
+    # A number above KNEE + 80 is beyond anything that a trained net gives, and exp would overflow.
+    excess = np.clip(np.abs(t) - KNEE, 0.0, 80.0)
+    return np.where(excess > 0, np.sign(t) * (KNEE + np.expm1(excess)), t)
+
+
+def plain(series: pd.Series, as_text: bool = False) -> np.ndarray:
+    """Cells as Python values [n] (object); missing ones are None."""
+    cells = series.astype(object).to_numpy(object)
+    missing = series.isna().to_numpy(bool)
+    out = np.empty(len(cells), dtype=object)
+    for i, v in enumerate(cells):
+        out[i] = None if missing[i] else (v.item() if isinstance(v, np.generic) else v)
+    if as_text:
+        out = np.array([v if v is None or isinstance(v, str) else str(v) for v in out] or [], dtype=object)
+    return out
+
+
+def to_numbers(series: pd.Series, label: Any) -> np.ndarray:
+    """Cells as float64 [n], NaN where missing. Raises DataError for text or an infinity."""
+    if series.dtype == object:
+        refuse_containers(series, label)
+    try:
+        values = pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
+    except (ValueError, TypeError):
+        converted = pd.to_numeric(series.astype(object), errors="coerce")
+        row = int(np.flatnonzero(converted.isna() & series.notna())[0])
+        raise DataError(
+            f"column {label!r}, row {row}: {series.iloc[row]!r} is not a number, and the model learned numbers there",
+            hint="give the column the type that it had at fit time; an empty cell (NaN) is read as missing",
+        ) from None
+    if np.isinf(values).any():
+        row = int(np.flatnonzero(np.isinf(values))[0])
+        raise DataError(
+            f"column {label!r}, row {row}: the value is {values[row]}",
+            hint="replace infinities by a number, or by NaN for missing: df.replace([np.inf, -np.inf], np.nan)",
+        )
+    # Squares of larger numbers overflow float64 on the way to a scale.
+    if (np.abs(values) > 1e150).any():
+        row = int(np.flatnonzero(np.abs(values) > 1e150)[0])
+        raise DataError(
+            f"column {label!r}, row {row}: {values[row]:g} is too large to be scaled", hint="change the unit"
+        )
+    return values
+
+
+def to_days(series: pd.Series, label: Any) -> np.ndarray:
+    """Cells as days since 1970 (float64 [n]), NaN where missing. Raises DataError for what is no date."""
+    try:
+        stamps = pd.to_datetime(series, utc=True)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"column {label!r}: {str(error).split(chr(10))[0]}; the model learned dates there",
+            hint="write dates as 2024-12-31 or 2024-12-31 23:59:59",
+        ) from None
+    values = stamps.astype("datetime64[ns, UTC]").astype("int64").to_numpy(np.float64) / NANOS_PER_DAY
+    return np.where(stamps.isna(), np.nan, values)
+
+
+def as_dtype(values: np.ndarray, dtype: str) -> pd.Series:
+    """Values as a series of the dtype that pandas named so."""
+    series = pd.Series(values)
+    return series if dtype in ("object", "category", str(series.dtype)) else series.astype(dtype)  # type: ignore[call-overload]
+
+
+def refuse_containers(series: pd.Series, label: Any) -> None:
+    """Raise DataTypeError for a cell that is a list, a dict or some other object."""
+    for row, value in enumerate(series):
+        if isinstance(value, (dict, list, set, tuple, np.ndarray)) or callable(value):
+            raise DataTypeError(
+                f"column {label!r}, row {row}: argument must be a string or a number, not {type(value).__name__!r}",
+                hint="spread containers over columns of their own: pd.json_normalize(records)",
+            )

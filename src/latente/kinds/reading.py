@@ -1,0 +1,249 @@
+"""path -> raw data: tables, arrays and pictures, told apart by their names.
+
+    .csv .tsv (also .gz)  .parquet .arrow .feather     -> pd.DataFrame
+    .npy .npz of two dimensions                        -> np.ndarray
+    .npy .npz of three or four, idx, a picture,
+    a folder or .zip of pictures                       -> Pictures
+
+Nothing here is trusted: whatever a file holds, the outcome is data, a DataError, or a
+ResourceError if this machine is too small. No pickle is read and nothing is unpacked to disk.
+"""
+
+import difflib
+import itertools
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..errors import ConfigError, DataError, LatenteError, ResourceError
+from .pictures import Pictures, Shape, from_array
+from .reading_arrays import Stored, idx_ndim, read_arrays, read_idx
+from .reading_columns import frame, listing
+from .reading_csv import read_csv
+from .reading_pictures import ENDINGS, has_pictures, read_pictures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Pictures", "guess_kind", "read"]
+
+_Form = Literal["csv", "text", "parquet", "arrow", "array", "idx", "pictures"]
+_FORMS: dict[str, _Form] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".csv.gz": "csv",
+    ".tsv.gz": "csv",
+    ".txt": "text",  # a table only if the caller says so: most are prose
+    ".txt.gz": "text",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".npy": "array",
+    ".npz": "array",
+    ".idx": "idx",
+    ".idx.gz": "idx",
+    ".zip": "pictures",
+    **dict.fromkeys(ENDINGS, "pictures"),
+}
+_SUPPORTED = ".csv .tsv .csv.gz .parquet .arrow .feather .npy .npz .idx .zip " + " ".join(ENDINGS)
+_SCANNED = 10_000  # names looked at for a suggestion
+
+
+def guess_kind(path: str | os.PathLike[str]) -> str:
+    """ "table" or "image", from the file's name, or the dimensions of its array; DataError if it is neither."""
+    with _Errors(path):
+        place = _existing(path)
+        form = _form(place)
+        if form == "array":
+            return _kind_of(read_arrays(place, lambda _: None))
+        if form == "text":
+            raise DataError(
+                f"{place.name} may be a table or a text", hint="say kind='table' if its lines are rows of cells"
+            )
+        if form == "pictures" and (place.is_dir() or place.suffix.lower() == ".zip") and not has_pictures(place):
+            raise _without_pictures(place)
+        return "image" if form in ("idx", "pictures") else "table"
+
+
+def read(
+    path: str | os.PathLike[str],
+    kind: str = "auto",
+    *,
+    header: str = "auto",
+    delimiter: str | None = None,
+    missing: tuple[str, ...] = ("?",),
+    shape: Shape | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> "pd.DataFrame | np.ndarray | Pictures":
+    """The data in a file or folder; `note` is told what a reader should know about how they were read.
+
+    A CSV file's first row is its header unless one of its non-empty cells is a number
+    (`header` "yes" or "no" decides it); its `delimiter` is found if None; empty cells, the
+    usual words (NA, null, …) and the `missing` ones are missing.
+
+    Pictures are brought to `shape` (height, width, channels). Without one, pictures of one
+    size whose longer side is at most 128 pixels keep it, and others are fitted, with their
+    aspect kept and their edges repeated, into the most common size, scaled down to a longer
+    side of at most 64.
+
+    Raises DataError for data that cannot be read or are of another kind, ConfigError for an
+    option that cannot be, ResourceError if the data exceed the memory.
+    """
+    _check(kind, header, shape)
+    with _Errors(path):
+        place = _existing(path)
+        form = _form(place)
+        if form == "text" and kind != "table":
+            guess_kind(place)  # says what to do
+        raw: Any
+        if form in ("csv", "text"):
+            raw = read_csv(place, header=header, delimiter=delimiter, missing=missing, note=note)
+        elif form in ("parquet", "arrow"):
+            raw = _columnar(place, form, note)
+        elif form in ("array", "idx"):
+            stored = read_idx(place) if form == "idx" else read_arrays(place, note)
+            if kind in ("auto", _kind_of(stored)):
+                raw = _of_arrays(stored, place.name, shape, note)
+            else:
+                raise _other_kind(place, _kind_of(stored), kind, f" of shape {stored.x.shape}")
+        elif kind == "table":
+            raise _other_kind(place, "image", kind)
+        else:
+            if place.is_dir() and not has_pictures(place):
+                raise _without_pictures(place)
+            raw = read_pictures(place, shape=shape, note=note)
+        if kind == "image" and not isinstance(raw, Pictures):
+            raise _other_kind(place, "table", kind)
+        return raw
+
+
+class _Errors:
+    """Turns what the system says about a file, or about memory, into our errors."""
+
+    def __init__(self, path: object) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, LatenteError):
+            return
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+            raise DataError(
+                f"{self.path} cannot be read: {reason}", hint="check the file and who may read it"
+            ) from error
+        if isinstance(error, MemoryError):
+            raise ResourceError(f"{self.path} does not fit in memory", hint="use a part of the data") from error
+
+
+def _check(kind: str, header: str, shape: Shape | None) -> None:
+    if kind not in ("auto", "table", "image"):
+        raise ConfigError(f"kind {kind!r} cannot be read here", hint="kinds read from files are: table, image, auto")
+    if header not in ("auto", "yes", "no"):
+        raise ConfigError(f"header {header!r} is not known", hint="header is 'auto', 'yes' or 'no'")
+    if shape is not None and (len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3)):
+        raise ConfigError(f"pictures cannot have shape {shape}", hint="a shape is (height, width, 1 or 3)")
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    """The path, if a file or folder is there; else a DataError that names its likely neighbours."""
+    try:
+        place = Path(path).expanduser()
+        mode = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"there is no file {os.fspath(path)}", hint=_near(Path(path))) from error
+    except (ValueError, RuntimeError) as error:  # a zero byte in the name, or ~ without a home
+        raise DataError(f"{os.fspath(path)!r} is no file name: {error}", hint="check the path") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{place} is neither a file nor a folder", hint="save its content as a file first")
+    if stat.S_ISREG(mode) and place.stat().st_size == 0:
+        raise DataError(f"{place} is empty (0 bytes)", hint="fetch or write it again")
+    return place
+
+
+def _near(path: Path) -> str:
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _SCANNED)]
+    except OSError:
+        return f"the folder {path.parent} is not there either"
+    near = difflib.get_close_matches(path.name, names, n=3)
+    return f"did you mean {listing(near)}?" if near else f"look into the folder: ls {path.parent}"
+
+
+def _form(path: Path) -> _Form:
+    if path.is_dir():
+        return "pictures"
+    name = path.name.lower()
+    ending = "".join(Path(name).suffixes[-2:]) if name.endswith(".gz") else Path(name).suffix
+    if idx_ndim(path) and ending not in _FORMS:
+        return "idx"
+    if ending not in _FORMS:
+        raise DataError(f"{path.name}: files ending in {ending!r} cannot be read", hint=f"supported: {_SUPPORTED}")
+    return _FORMS[ending]
+
+
+def _kind_of(stored: Stored) -> str:
+    return "table" if stored.x.ndim == 2 else "image"
+
+
+def _of_arrays(stored: Stored, name: str, shape: Shape | None, note: Callable[[str], None]) -> np.ndarray | Pictures:
+    if stored.x.ndim == 2:
+        if stored.labels is not None:
+            note(f"{name}: only the columns of X are read, not its labels")
+        return stored.x
+    return from_array(stored.x, name=name, labels=stored.labels, observed=stored.observed, shape=shape, note=note)
+
+
+def _columnar(path: Path, form: str, note: Callable[[str], None]) -> "pd.DataFrame":
+    """A Parquet or Arrow file; an index that pandas left without a name is dropped."""
+    import pyarrow as pa
+    from pyarrow import feather, ipc, parquet
+
+    try:
+        if form == "parquet":
+            table = parquet.read_table(path, partitioning=None)
+        else:
+            try:
+                table = feather.read_table(path, memory_map=False)
+            except pa.ArrowInvalid:  # Arrow's other layout, the stream
+                with pa.OSFile(str(path)) as file, ipc.open_stream(file) as stream:
+                    table = stream.read_all()
+        table.validate(full=True)  # offsets that point outside would crash, not raise
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # Arrow's own errors, OSError, and UnicodeDecodeError for column names
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path.name} is damaged, or no {form} file: {reason}", hint="write it again") from error
+    names = [name for name in table.column_names if not name.startswith("__index_level_")]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(f"{path.name} has more than one column called {listing(twice)}", hint="rename them")
+    if not names or not table.num_rows:
+        raise DataError(f"{path.name} has {table.num_rows:,} rows of {len(names):,} columns", hint="give some data")
+    return frame(names, [table.column(name) for name in names], note)
+
+
+def _without_pictures(path: Path) -> DataError:
+    try:
+        names = sorted(os.listdir(path))[:_SCANNED] if path.is_dir() else []
+    except OSError:
+        names = []
+    readable = [name for name in names if (path / name).is_file() and (_known(name) or idx_ndim(Path(name)) == 3)]
+    hint = f"read a file in it: {path / readable[0]}" if readable else f"pictures end in {' '.join(ENDINGS)}"
+    return DataError(f"there is no picture in {path}", hint=hint)
+
+
+def _known(name: str) -> bool:
+    return Path(name.lower().removesuffix(".gz")).suffix in _FORMS
+
+
+def _other_kind(path: Path, found: str, wanted: str, more: str = "") -> DataError:
+    nouns = {"table": "a table", "image": "pictures"}
+    return DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"use kind={found!r}")

@@ -1,0 +1,113 @@
+"""Bytes of untrusted files: unpacked with limits, and text brought to UTF-8."""
+
+import codecs
+import gzip
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import DataError, ResourceError
+
+Note = Callable[[str], None]
+
+# Deflate reaches 1032:1, honest data seldom a tenth of it. Below 256 MB a bomb does no harm.
+_RATIO, _HARMLESS = 200, 1 << 28
+_CHUNK = 1 << 24
+
+# UTF-32 first: its little-endian mark begins with the one of UTF-16.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+def require_room(size: int, what: str) -> None:
+    """ResourceError when `size` bytes exceed the machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else size
+    if size > memory:
+        raise ResourceError(
+            f"{what} needs {size / 1e9:,.1f} GB of memory, and this machine has {memory / 1e9:,.1f} GB",
+            hint="use a part of the data, or smaller pictures",
+        )
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Whether so many bytes from so few are more than honest data ever give."""
+    return unpacked > _HARMLESS and unpacked > _RATIO * max(packed, 1)
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzip (whatever its name says).
+
+    Raises DataError for a damaged or absurdly packed gzip, ResourceError if it exceeds the memory.
+    """
+    size = path.stat().st_size
+    require_room(size, path.name)
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        return _unpacked(path, size) if packed else file.read()
+
+
+def _unpacked(path: Path, packed: int) -> bytes:
+    out = bytearray()
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(_CHUNK):
+                out += chunk
+                if is_bomb(len(out), packed):
+                    raise DataError(
+                        f"{path.name} unpacks to more than {_RATIO} times its size",
+                        hint=f"if you trust it, unpack it yourself: gunzip -k {path.name}",
+                    )
+                require_room(len(out), path.name)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path.name} is damaged or cut short: {error}", hint="fetch or write it again") from error
+    return bytes(out)
+
+
+def utf8(data: bytes, name: str, note: Note) -> bytes:
+    """Text in UTF-8 without a byte-order mark; UTF-16/32 by their marks, else cp1252 is assumed, with a note.
+
+    Raises DataError for bytes that are no text.
+    """
+    for mark, coding in _MARKS.items():
+        if data.startswith(mark):
+            try:
+                data = data.decode(coding).encode()
+            except UnicodeError as error:
+                raise DataError(f"{name} starts as {coding} text, but {error}", hint="save it as UTF-8") from error
+            break
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if (zero := data.find(0)) >= 0:
+        raise DataError(
+            f"{name} is not a text file: byte {zero:,} is zero",
+            hint="if it is a spreadsheet, export it as CSV in UTF-8",
+        )
+    if (bad := _first_foreign_byte(data)) is None:
+        return data
+    if any(byte < 32 and byte not in b"\t\n\r\f\x1a" for byte in data[:65_536]):
+        raise DataError(f"{name} is not a text file", hint="tables are read from CSV, TSV, Parquet or Arrow files")
+    try:
+        text = data.decode("cp1252").encode()
+    except UnicodeError as error:
+        raise DataError(
+            f"{name} is neither UTF-8 (byte {bad:,}) nor cp1252 text", hint="save it as UTF-8, for example with iconv"
+        ) from error
+    note(f"{name} is not UTF-8 (byte {bad:,}): it is read as cp1252 (Western European)")
+    return text
+
+
+def _first_foreign_byte(data: bytes) -> int | None:
+    """Where UTF-8 breaks off; in pieces, since a decoded copy can take four times the memory."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(data), _CHUNK):
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(data[start : start + _CHUNK], final=start + _CHUNK >= len(data))
+        except UnicodeDecodeError as error:
+            return start - pending + error.start
+    return None

@@ -1,0 +1,179 @@
+"""Tables in text: delimiter, header, ragged rows, and the types of the columns."""
+
+import csv
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, DataError
+from .reading_bytes import Note, content, utf8
+from .reading_columns import MISSING, frame, listing, trimmed, typed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_QUOTED = re.compile(rb'(?<![^,;\t|\r\n])"(?:[^"]|"")*+"')
+_COMMA_APART = re.compile(rb"(?<!\d),|,(?!\d)")
+_SAMPLE = 1 << 18  # bytes looked at to find the delimiter
+_WIDEST = 100_000  # columns; a table of this width is an array in disguise
+
+
+def read_csv(path: Path, *, header: str, delimiter: str | None, missing: tuple[str, ...], note: Note) -> "pd.DataFrame":
+    """A delimited text file as a table, each column of one type.
+
+    The first row is the header unless one of its non-empty cells is a number
+    (`header="auto"`); without a header the columns are c0, c1, …. Raises DataError for
+    rows of unequal length, names that occur twice, and files without rows.
+    """
+    data = utf8(content(path), path.name, note)
+    if not data.strip():
+        raise DataError(f"{path.name} is empty", hint="a table needs a row of names and at least one row of values")
+    if delimiter is None:
+        tabbed = path.name.lower().removesuffix(".gz").endswith(".tsv")
+        delimiter = "\t" if tabbed else sniffed(data)
+    table = _rows(data, _checked(delimiter), path.name)
+    del data
+    if table.num_columns > _WIDEST:
+        raise DataError(
+            f"{path.name} has {table.num_columns:,} columns; at most {_WIDEST:,} are read from text",
+            hint="save it as a .npy array or a Parquet file",
+        )
+    columns = [trimmed(column) for column in table.columns]
+    cells = [column[0].as_py() for column in columns]
+    numeric = any(_NUMBER.fullmatch(cell) for cell in cells)
+    if header == "no" or (header == "auto" and numeric):
+        names = [f"c{i}" for i in range(len(cells))]
+        if header == "auto":
+            span = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+            note(f"{path.name} has no header row: its columns are named {span}")
+    else:
+        names = _named(cells, path.name, note)
+        columns = [column.slice(1) for column in columns]
+    if not len(columns[0]):
+        raise DataError(f"{path.name} has a header and no rows", hint="read it with header='no' if that row is data")
+    _note_missing(names, columns, missing, note)
+    words = (*MISSING, *(word.strip() for word in missing))
+    for i, column in enumerate(columns):
+        columns[i] = typed(column, words, comma=delimiter == ";")
+    return frame(names, columns, note)
+
+
+def sniffed(data: bytes) -> str:
+    """The delimiter among comma, tab, ; and |: the one whose number per line varies least; the comma if none occurs.
+
+    Of several that vary equally little the first in this list wins; but commas that all
+    stand between digits, as in 1,5;2,5, are then decimal.
+    """
+    sample = data[:_SAMPLE]
+    lines = [line for line in _QUOTED.sub(b"", sample).splitlines() if line.strip()]
+    if len(lines) > 1 and len(data) > _SAMPLE:
+        lines.pop()  # cut off in the middle
+    steadiness = {}
+    for candidate in ",\t;|":
+        counts = Counter(line.count(candidate.encode()) for line in lines[:200])
+        number, having = counts.most_common(1)[0] if counts else (0, 0)
+        steadiness[candidate] = having / counts.total() if number else 0.0
+    decimal = not any(_COMMA_APART.search(line) for line in lines[:200])
+    return max(steadiness, key=lambda candidate: (steadiness[candidate], candidate != "," or not decimal))
+
+
+def _checked(delimiter: str) -> str:
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter)
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n\0':
+        raise ConfigError(
+            f"{delimiter!r} cannot be a delimiter", hint="use one character, such as ',' ';' '|' or 'tab'"
+        )
+    return delimiter
+
+
+def _rows(data: bytes, delimiter: str, name: str) -> Any:
+    """All cells as text, the first row included. Arrow needs blocks that hold at least a row."""
+    import pyarrow as pa
+
+    quoted = b'"' in data
+    block = 1 << 22
+    while True:
+        try:
+            table = _parsed(data, delimiter, block, quoted=quoted)
+            break
+        except pa.ArrowException as error:
+            if "straddling" in str(error) and block < min(len(data), 1 << 30):
+                block *= 8
+                continue
+            raise _refusal(error, data, delimiter, name) from error
+    # An unclosed quote swallows the rest of the file, which shows as a last cell of several lines.
+    if quoted and data.count(b'"') % 2 and "\n" in table.column(table.num_columns - 1)[-1].as_py().rstrip("\r\n"):
+        raise DataError(f"{name} has a quote that is never closed", hint='write a quote inside a quoted cell as ""')
+    return table
+
+
+def _parsed(data: bytes, delimiter: str, block: int, *, quoted: bool) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    parse = arrow.ParseOptions(delimiter=delimiter, newlines_in_values=quoted)
+    read = arrow.ReadOptions(autogenerate_column_names=True, block_size=block)
+    with arrow.open_csv(pa.BufferReader(data), read_options=read, parse_options=parse) as first:
+        width = len(first.schema.names)
+    # Arrow would guess types block by block, and take 007 for a number: `typed` sees whole columns.
+    text = arrow.ConvertOptions(column_types={f"f{i}": pa.string() for i in range(width)}, strings_can_be_null=False)
+    return arrow.read_csv(pa.BufferReader(data), read_options=read, parse_options=parse, convert_options=text)
+
+
+def _refusal(error: Exception, data: bytes, delimiter: str, name: str) -> DataError:
+    """What is wrong in the file, with its line."""
+    if found := _ragged(data, delimiter):
+        line, fields, expected = found
+        return DataError(
+            f"{name}, line {line:,}: {fields} fields, where the first row has {expected}",
+            hint="put cells that hold the delimiter in quotes, or name another delimiter",
+        )
+    return DataError(f"{name} cannot be read as a table: {str(error)[:200]}", hint="check its delimiter and its quotes")
+
+
+def _ragged(data: bytes, delimiter: str) -> tuple[int, int, int] | None:
+    """(line, its fields, fields of the first row) of the first row that differs. Slow, and only after a failure."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""), delimiter=delimiter)
+    expected, start = 0, 1
+    try:
+        for row in reader:
+            if expected and row and len(row) != expected:
+                return start, len(row), expected
+            expected, start = expected or len(row), reader.line_num + 1
+    except csv.Error:  # a cell beyond its limit of 131,072 characters
+        return None
+    return None
+
+
+def _named(cells: list[str], file: str, note: Note) -> list[str]:
+    twice = [name for name, count in Counter(cells).items() if name and count > 1]
+    if twice:
+        raise DataError(
+            f"{file} has more than one column called {listing([repr(name) for name in twice])}",
+            hint="give each column its own name, or read with header='no' if the first row is data",
+        )
+    names: list[str] = []
+    for i, cell in enumerate(cells):
+        name = cell or f"unnamed_{i}"
+        while not cell and name in cells:
+            name += "_"
+        names.append(name)
+    new = [name for name, cell in zip(names, cells, strict=True) if not cell]
+    if new:
+        note(f"columns of {file} without a name are called {listing(new)}")
+    return names
+
+
+def _note_missing(names: list[str], columns: list[Any], missing: tuple[str, ...], note: Note) -> None:
+    import pyarrow.compute as pc
+
+    for word in dict.fromkeys(word.strip() for word in missing):
+        if word in MISSING:
+            continue
+        counts = [pc.sum(pc.equal(column, word)).as_py() or 0 for column in columns]
+        having = [name for name, count in zip(names, counts, strict=True) if count]
+        if having:
+            note(f"{word!r} is read as missing: {sum(counts):,} cells in {listing(having)}")

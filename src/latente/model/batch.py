@@ -1,0 +1,33 @@
+"""What a model sees of the data: rows, and which of their cells were observed."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as tensors.
+
+    x: [b, *cells], in a kind's compact dtype while it lies in memory, float32 when it reaches a model.
+    observed: bool, same shape as x; None means that every cell is. Missing, padding and unseen are this one mask.
+    context: [b, k] what is given and not modelled, or None.
+    """
+
+    x: Tensor
+    observed: Tensor | None = None
+    context: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, index: Tensor | slice) -> "Batch":
+        """The rows of `index`."""
+        return Batch(*(None if t is None else t[index] for t in self._tensors()))  # type: ignore[arg-type]
+
+    def to(self, device: str) -> "Batch":
+        """The same rows on `device`."""
+        return Batch(*(None if t is None else t.to(device) for t in self._tensors()))  # type: ignore[arg-type]
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.x, self.observed, self.context

@@ -1,0 +1,70 @@
+"""Interfaces of p(x|z): a likelihood turns a decoder's numbers into a distribution."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ..batch import Batch
+
+
+class Dist(ABC):
+    """p(x|z) with independent cells. Shapes: [..., *cells], the leading ones those of z."""
+
+    @abstractmethod
+    def cells(self, x: Tensor) -> Tensor:
+        """log p of each cell of x [b, *cells], in nats. [..., b, *cells]"""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """The mean of each cell; of a categorical cell, which has none, the mode."""
+
+    @property
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """The most probable value of each cell."""
+
+    @property
+    def expectation(self) -> Tensor:
+        """The mean of the cells' features: a category is its row of probabilities. [..., features]"""
+        return self.mean.flatten(-self.event_dim)
+
+    @property
+    def event_dim(self) -> int:
+        """How many trailing dimensions are cells of one row."""
+        return 1
+
+    @abstractmethod
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        """One draw of each cell."""
+
+
+class Likelihood(nn.Module, ABC):
+    """Decoder output -> Dist. `out_shape` is what it wants of the decoder for one row."""
+
+    out_shape: tuple[int, ...]
+    continuous: Tensor  # bool [*cells]: which cells are real numbers, in units of about one
+
+    @abstractmethod
+    def forward(self, params: Tensor) -> Dist:
+        """The distribution of params [..., *out_shape]."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """x [b, *cells] as plain numbers [b, features]: a category is its one-hot row."""
+        return x.flatten(1)
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """Expected features [b, features] as cells [b, *cells]: of a category the most probable level."""
+        return features.unflatten(1, self.continuous.shape)
+
+    def observe(self, px: Dist, target: Batch) -> None:
+        """Update running statistics (a closed-form scale) from one training pass."""
+
+    def restart(self) -> None:
+        """Forget the running statistics: they are about to be measured anew."""
+
+
+def as_mask(target: Batch) -> Tensor:
+    """The observed mask of a batch, all ones if it has none."""
+    return torch.ones_like(target.x, dtype=torch.bool) if target.observed is None else target.observed

@@ -1,0 +1,58 @@
+"""What is estimated from a fitted model: bounds on log p(x), row by row."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batch import Batch
+from .model import Model
+
+# Numbers of one decode: 64 MB of float32, so that a thousand draws of a picture fit on a laptop.
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Nats per row, each [b]. For a point latent, log_p is log p(x|z) and kl is 0.
+
+    log_p: importance-weighted, on average a lower bound on log p(x); rec: −E_q log p(x|z); kl: KL(q(z|x) ‖ p(z)).
+    """
+
+    log_p: Tensor
+    rec: Tensor
+    kl: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound. [b]"""
+        return -self.rec - self.kl
+
+
+@torch.no_grad()
+def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator, shared: bool = False) -> Bounds:
+    """Bounds from `samples` draws a row (Burda et al. 2016, eq. 8).
+
+    shared: every row uses the same noise, so that its numbers do not depend on the rows beside it; unshared, errors of
+    different rows are independent, which is better for a mean over rows.
+    """
+    q, prior = model.encode(batch), model.prior()
+    samples = samples if q.has_density else 1
+    rows, dim = q.mean.shape
+    noise = torch.randn((samples, 1 if shared else rows, dim), generator=generator, device=q.mean.device)
+    step = max(1, CHUNK // (rows * max(1, batch.x[0].numel())))
+    log_px, log_w = [], []
+    for start in range(0, samples, step):
+        z = q.draw(noise[start : start + step])
+        cells = model.decode(z).cells(batch.x)
+        if batch.observed is not None:
+            cells = cells.masked_fill(~batch.observed, 0.0)
+        log_px.append(cells.flatten(2).sum(-1))
+        log_w.append(log_px[-1] + prior.log_prob(z) - q.log_prob(z) if q.has_density else log_px[-1])
+    px, w = torch.cat(log_px), torch.cat(log_w)
+    if not q.has_density:
+        return Bounds(px[0], -px[0], torch.zeros_like(px[0]))
+    dims = prior.kl_dims(q)
+    kl = dims.sum(-1) if dims is not None else (px - w).mean(0)
+    return Bounds(torch.logsumexp(w, 0) - math.log(samples), -px.mean(0), kl)

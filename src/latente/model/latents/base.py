@@ -1,0 +1,40 @@
+"""The interface of q(z|x)."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Posterior(ABC):
+    """q(z|x) of b rows. `penalty` is what the latent itself adds to the loss, in nats per row."""
+
+    has_density = True
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """[b, d]"""
+
+    @property
+    @abstractmethod
+    def stddev(self) -> Tensor:
+        """[b, d]; zeros where q is a point."""
+
+    @property
+    def penalty(self) -> Tensor:
+        """A scalar."""
+        return self.mean.new_zeros(())
+
+    def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
+        """Reparametrised draws. [samples, b, d]"""
+        shape = (samples, *self.mean.shape)
+        return self.draw(torch.randn(shape, generator=generator, device=self.mean.device))
+
+    @abstractmethod
+    def draw(self, noise: Tensor) -> Tensor:
+        """The draws that standard normal noise [s, b or 1, d] stands for. [s, b, d]"""
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z|x) of z [s, b, d], in nats. [s, b]"""

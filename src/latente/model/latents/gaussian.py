@@ -1,0 +1,58 @@
+"""A diagonal Gaussian q(z|x)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...parts import part, require
+from .base import Posterior
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian(Posterior):
+    """N(mean, diag(exp(log_scale)²))."""
+
+    location: Tensor  # [b, d]
+    log_scale: Tensor  # [b, d]
+
+    @property
+    def mean(self) -> Tensor:
+        return self.location
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.log_scale.exp()
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.location + self.stddev * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        standard = (z - self.location) / self.stddev
+        return (-0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+class _Head(nn.Module):
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.mean, self.log_scale = nn.Linear(width, dim), nn.Linear(width, dim)
+
+    def forward(self, h: Tensor) -> DiagonalGaussian:
+        # exp(-9) < scale < exp(4.5): outside, float32 rates overflow before training can react.
+        return DiagonalGaussian(self.mean(h), self.log_scale(h).clamp(-9.0, 4.5))
+
+
+@part("latent", "gaussian")
+@dataclass(frozen=True)
+class Gaussian:
+    """q(z|x) = N(mean, diag(scale²)) in `dim` dimensions."""
+
+    dim: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.dim >= 1, self, "dim", "1 or more")
+
+    def build(self, width: int) -> nn.Module:
+        """The head on `width` features."""
+        return _Head(width, self.dim)

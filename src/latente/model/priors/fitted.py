@@ -1,0 +1,72 @@
+"""A Gaussian mixture fitted to the codes after training, so that a plain autoencoder can draw new rows too."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...parts import part, require
+from ..batch import Batch
+from ..latents.base import Posterior
+from .base import PriorModule
+
+
+class _Fitted(PriorModule):
+    def __init__(self, dim: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.full((components,), 1 / components))
+        self.register_buffer("means", torch.zeros(components, dim))
+        self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))  # lower Cholesky of each covariance
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        centred = (z.unsqueeze(-2) - self.means).unsqueeze(-1)  # [..., k, d, 1]
+        standard = torch.linalg.solve_triangular(self.factors, centred, upper=False).squeeze(-1)
+        log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        each = -0.5 * (standard.square() + math.log(2 * math.pi)).sum(-1) - log_det
+        return torch.logsumexp(each + self.weights.log(), -1)
+
+    def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
+        which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn((n, self.means.shape[1], 1), generator=generator, device=self.means.device)
+        return self.means[which] + (self.factors[which] @ noise).squeeze(-1)
+
+    def fit(self, codes: Tensor, generator: torch.Generator | None) -> None:
+        """Expectation-maximisation by scikit-learn; few codes get fewer components."""
+        from sklearn.mixture import GaussianMixture
+
+        x = codes.double().cpu().numpy()
+        n, dim = x.shape
+        # A full covariance has d(d+3)/2 numbers: ask for some ten rows for each of a component's dimensions.
+        k = int(max(1, min(len(self.weights), n // (10 * dim))))
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        ridge = 1e-6 + 1e-3 * float(x.var(0).mean())
+        mixture = GaussianMixture(k, reg_covar=ridge, random_state=np.random.RandomState(seed), max_iter=200, tol=1e-2)
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an EM that stops early is still a valid density
+            mixture.fit(x)
+        # Unused components repeat the first with weight zero: the tensors' shape is the part's.
+        pick = np.r_[np.arange(k), np.zeros(len(self.weights) - k, int)]
+        weights = np.r_[mixture.weights_, np.full(len(self.weights) - k, 0.0)]
+        self.weights.copy_(torch.from_numpy(weights))
+        self.means.copy_(torch.from_numpy(mixture.means_[pick]))
+        self.factors.copy_(torch.from_numpy(np.linalg.cholesky(mixture.covariances_)[pick]))
+
+
+@part("prior", "fitted")
+@dataclass(frozen=True)
+class Fitted:
+    """p(z) = Σ_k w_k N(m_k, C_k), fitted to the codes of the training rows after training; it adds nothing to the loss."""
+
+    components: int = 10
+
+    def __post_init__(self) -> None:
+        require(self.components >= 1, self, "components", "1 or more")
+
+    def build(self, dim: int, encode: Callable[[Batch], Posterior]) -> PriorModule:
+        """The prior in `dim` dimensions."""
+        return _Fitted(dim, self.components)

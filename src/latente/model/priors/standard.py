@@ -1,0 +1,42 @@
+"""The standard normal prior."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...parts import part
+from ..batch import Batch
+from ..latents.base import Posterior
+from ..latents.gaussian import DiagonalGaussian
+from .base import PriorModule
+
+
+class _Standard(PriorModule):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("zero", torch.zeros(()), persistent=False)  # knows the device
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
+
+    def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
+        return torch.randn((n, self.dim), generator=generator, device=self.zero.device)
+
+    def kl_dims(self, q: Posterior) -> Tensor | None:
+        if not isinstance(q, DiagonalGaussian):
+            return None
+        return 0.5 * (q.location.square() + (2 * q.log_scale).exp() - 1) - q.log_scale
+
+
+@part("prior", "standard")
+@dataclass(frozen=True)
+class Standard:
+    """p(z) = N(0, I). The KL of a Gaussian q has a closed form (Kingma & Welling 2014, arXiv:1312.6114, app. B)."""
+
+    def build(self, dim: int, encode: Callable[[Batch], Posterior]) -> PriorModule:
+        """The prior in `dim` dimensions."""
+        return _Standard(dim)

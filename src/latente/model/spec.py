@@ -1,0 +1,167 @@
+"""The specification of a model and its training: parts and numbers, as one JSON or TOML document."""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..errors import ConfigError, DataError
+from ..parts import build, from_json, nearest, to_json
+from .latents.gaussian import Gaussian
+from .model import Model
+from .objectives.elbo import Elbo
+from .priors.standard import Standard
+
+ROLES = ("kind", "nets", "latent", "prior", "objective", "corruption")
+
+
+@dataclass(frozen=True)
+class Train:
+    """How the model is trained.
+
+    epochs, steps: length of the run; neither: planned from the number of rows. time_limit: seconds after which the run
+    ends; its schedules are planned to it. lr: Adam's peak rate, reached after `lr_warmup` of the run and lowered along
+    a cosine. scale_lr: factor on it for learned scales. ema: decay of the averaged weights, 0 for none. clip: largest
+    gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience: epochs without a better
+    held-out loss. precision: what the nets compute in; losses are float32 always.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 128
+    lr: float = 1e-3
+    lr_warmup: float = 0.05
+    scale_lr: float = 10.0
+    time_limit: float | None = None
+    ema: float = 0.999
+    clip: float = 10.0
+    validation: float = 0.1
+    patience: int = 20
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+    role = "training"
+    name = "adam"
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
+            ("steps", self.steps is None or self.steps >= 1, "1 or more"),
+            ("batch_size", self.batch_size >= 2, "2 or more: a batch of one row teaches nothing but noise"),
+            ("lr", self.lr > 0, "above 0"),
+            ("lr_warmup", 0 <= self.lr_warmup < 1, "a share from 0 to below 1"),
+            ("time_limit", self.time_limit is None or self.time_limit > 0, "above 0 seconds"),
+            ("ema", 0 <= self.ema < 1, "from 0 to below 1"),
+            ("clip", self.clip > 0, "above 0"),
+            ("validation", 0 <= self.validation < 0.9, "a share from 0 to 0.9"),
+            ("patience", self.patience >= 1, "1 or more"),
+        )
+        for name, fine, rule in rules:
+            if not fine:
+                raise ConfigError(f"{name} must be {rule}, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Parts by role, and the training. `kind` and `nets` None: chosen from the data."""
+
+    kind: Any = None
+    nets: Any = None
+    latent: Any = field(default_factory=Gaussian)
+    prior: Any = field(default_factory=Standard)
+    objective: Any = field(default_factory=Elbo)
+    corruption: Any = None
+    train: Train = field(default_factory=Train)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document: every part with every setting."""
+        parts = {role: None if getattr(self, role) is None else to_json(getattr(self, role)) for role in ROLES}
+        return parts | {"train": {f.name: getattr(self.train, f.name) for f in fields(Train)}}
+
+    @classmethod
+    def from_json(cls, document: Any) -> "Spec":
+        """The spec of a document. Raises ConfigError for an unknown key, part or setting, or a wrong type."""
+        if not isinstance(document, dict):
+            raise ConfigError(f"a specification is a table of parts, not {document!r}")
+        for key in document:
+            if key not in (*ROLES, "train"):
+                raise ConfigError(f"a specification has no key {key!r}", hint=nearest(key, (*ROLES, "train")))
+        parts = {r: from_json(r, document[r]) for r in ROLES if document.get(r) is not None}
+        return cls(**parts, train=build(Train, document.get("train", {}), "train"))
+
+    def override(self, path: str, value: Any) -> "Spec":
+        """This spec with one setting changed: override("objective.beta", 4.0), override("nets", "conv")."""
+        head, _, key = path.partition(".")
+        if head not in (*ROLES, "train"):
+            raise ConfigError(f"there is no setting {path!r}", hint=nearest(head, (*ROLES, "train")))
+        document = self.to_json()
+        if not key:
+            document[head] = value if not hasattr(value, "role") else to_json(value)
+        elif document[head] is None:
+            raise ConfigError(f"{path!r} is set, but this specification has no {head}", hint=f"set {head} first")
+        else:
+            document[head] = {**document[head], key: list(value) if isinstance(value, tuple) else value}
+        return Spec.from_json(document)
+
+    def model(self, seed: int) -> Model:
+        """The untrained model of a spec whose kind is fitted. Its weights depend on `seed` alone."""
+        with seeded(seed):
+            built = self.kind.build(self.nets or self.kind.nets, self.latent.dim)
+            head = self.latent.build(built.width)
+            model: Model
+            prior = self.prior.build(self.latent.dim, lambda batch: model.encode(batch))
+        model = Model(built.encoder, head, prior, built.decoder, built.likelihood, self.corruption)
+        return model
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch draws initial weights from its global state: lend it a seed, and put the state back as it was."""
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.default_generator.set_state(state)
+
+
+def recipes() -> list[str]:
+    """The names of the recipes that come with latente."""
+    return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
+
+
+def recipe(source: Any) -> Spec:
+    """A spec from a recipe's name, a .toml or .json file, a document, or a spec.
+
+    Raises ConfigError for an unknown name, DataError for a file that is not there or cannot be read.
+    """
+    if isinstance(source, Spec):
+        return source
+    if isinstance(source, dict):
+        return Spec.from_json(source)
+    text = str(source)
+    if text.endswith((".toml", ".json")):
+        try:
+            content = Path(text).read_text(encoding="utf-8")
+            return Spec.from_json(tomllib.loads(content) if text.endswith(".toml") else json.loads(content))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+            raise DataError(f"the recipe {text} cannot be read: {error}", hint="latente fit --help") from None
+    if text not in recipes():
+        raise ConfigError(f"there is no recipe called {text!r}", hint=nearest(text, recipes()))
+    return Spec.from_json(tomllib.loads((_folder() / f"{text}.toml").read_text(encoding="utf-8")))
+
+
+def _folder() -> Any:
+    return resources.files("latente") / "recipes"
+
+
+def with_dim(spec: Spec, dim: int) -> Spec:
+    """The spec with a latent of `dim` dimensions."""
+    return replace(spec, latent=from_json("latent", {**to_json(spec.latent), "dim": dim}))

@@ -1,0 +1,45 @@
+"""The honest baseline that travels in the model file: PCA of the same size, fitted on the same rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..kinds.base import Kind
+from ..model.batch import Batch
+from ..model.model import Model
+
+# Rows that PCA is fitted on; its subspace is known long before, and the cost is quadratic in the features.
+ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """mean [f], components [k, f] of the features that the model reconstructs."""
+
+    mean: np.ndarray
+    components: np.ndarray
+
+    def residual(self, features: np.ndarray) -> np.ndarray:
+        """Features [n, f] minus their PCA reconstruction."""
+        centred = features - self.mean
+        return centred - (centred @ self.components.T) @ self.components
+
+
+def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """The features [n, f] of prepared rows, and the model's expectation of them from each row's mean code."""
+    with torch.no_grad():
+        expected = model.decode(model.encode(batch).mean.unsqueeze(0)).expectation[0]
+        return model.likelihood.features(batch.x).flatten(1).cpu().numpy(), expected.cpu().numpy()
+
+
+def fit(model: Model, data: Batch, kind: Kind, dim: int, seed: int) -> Baseline:
+    """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median."""
+    from sklearn.decomposition import PCA
+
+    few = kind.prepare(data.rows(slice(0, ROWS)))
+    x = model.likelihood.features(few.x).flatten(1).cpu().numpy()
+    k = min(dim, *x.shape)
+    solver = "randomized" if k < 0.8 * min(x.shape) and min(x.shape) > 50 else "full"
+    pca = PCA(k, svd_solver=solver, random_state=np.random.RandomState(seed)).fit(x)
+    return Baseline(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))

@@ -1,0 +1,89 @@
+"""What goes wrong silently, said in plain words."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..kinds.base import Kind
+from ..model.batch import Batch
+from ..model.model import Model
+
+if TYPE_CHECKING:
+    from .loop import History
+
+# A latent dimension is active if its mean moves by more than a tenth of the prior's standard deviation between rows:
+# variance above 0.01, after Burda et al. 2016 (arXiv:1509.00519), sec. 5.
+ACTIVE = 0.01
+# Rows that are looked at; shares of units and outputs are known well enough from these.
+ROWS = 2048
+
+
+def active_units(codes: Tensor) -> int:
+    """The number of dimensions whose posterior mean varies over the rows. codes [n, d]"""
+    return int((codes.float().var(0, correction=0) > ACTIVE).sum()) if len(codes) > 1 else 0
+
+
+@torch.no_grad()
+def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[str]:
+    """Findings in words, the gravest first; an empty list is a healthy model."""
+    batch = kind.prepare(data.rows(slice(0, ROWS)))
+    q = model.encode(batch)
+    active, dim = active_units(q.mean), q.mean.shape[1]
+    found = []
+    if not torch.isfinite(q.mean).all():
+        found.append("the codes are not finite: training diverged; try a smaller rate: --set train.lr=1e-4")
+    found += _collapse(q.has_density, active, dim)
+    found += _overfit(history)
+    if history.skipped:
+        found.append(
+            f"{history.skipped} of {history.steps} steps had a gradient that was not finite and were skipped; "
+            "if it is more than a few, lower the rate: --set train.lr=1e-4"
+        )
+    if history.ended == "planned steps" and _still_falling(history):
+        found.append("the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)")
+    return found
+
+
+def _collapse(density: bool, active: int, dim: int) -> list[str]:
+    if not density:
+        return [f"only {active} of {dim} code dimensions vary between rows"] if active < dim / 4 else []
+    if active == 0:
+        return [
+            f"posterior collapse: none of the {dim} latent dimensions says anything about a row, every sample and "
+            "reconstruction will be the average row. If the data have structure, give the latent room: "
+            "--set objective.free_bits=0.25 or a smaller --set objective.beta=0.5"
+        ]
+    if active < dim / 2:
+        return [
+            f"{active} of {dim} latent dimensions are in use; the rest cost nothing and carry nothing: "
+            f"--dim {active} would do, or --set objective.free_bits=0.25 to press for more"
+        ]
+    return []
+
+
+def _overfit(history: "History") -> list[str]:
+    rows = [r for r in history.rows if r.get("val") and r.get("train")]
+    if not rows:
+        return []
+    last, best = rows[-1], min(rows, key=lambda r: r["val"]["loss"])
+    gap = last["val"]["rec"] - last["train"]["rec"]
+    worse = last["val"]["loss"] - best["val"]["loss"]
+    scale = max(1.0, 0.05 * abs(best["val"]["loss"]))
+    if worse > scale and gap > scale:
+        return [
+            f"over-fitting: after epoch {best['epoch']:.0f} the held-out loss rose by {worse:.1f} nats while training went "
+            "on falling; the weights of the best epoch were kept. More rows, a smaller net (--set nets.widths=[64]) or "
+            "a corruption (--recipe denoising) help"
+        ]
+    return []
+
+
+def _still_falling(history: "History") -> bool:
+    losses = [r["val"]["loss"] for r in history.rows if r.get("val")]
+    if len(losses) < 10:
+        return False
+    # The last tenth of the run against the tenth before: a cosine schedule flattens, so a slope here is a real one.
+    k = len(losses) // 10
+    late, before = sum(losses[-k:]) / k, sum(losses[-2 * k : -k]) / k
+    return before - late > max(0.5, 0.01 * abs(late))

@@ -1,0 +1,74 @@
+"""The progress line, on stderr.
+
+    epoch 12/50 · 3m10s left · val −ELBO 84.1 ↓ best · rec 61.0 · KL 23.1 nats · active 14/16 · 18.2k rows/s · 1.2 GB
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from .loop import History
+
+# Seconds between two lines where the line cannot be rewritten: a log file, a pipe.
+QUIET = 10.0
+
+
+def printer(stream: TextIO | None = None) -> Callable[[dict[str, Any], "History"], None]:
+    """A `report` for `train`: one line that is rewritten on a terminal, a line now and then elsewhere."""
+    stream = stream or sys.stderr
+    last = [-QUIET]
+
+    def report(row: dict[str, Any], history: "History") -> None:
+        text = line(row, history)
+        if stream.isatty():
+            stream.write(f"\r\x1b[2K{text}" + ("\n" if history.ended or row["share"] >= 1 else ""))
+        elif time.monotonic() - last[0] >= QUIET or history.ended or row["share"] >= 1:
+            last[0] = time.monotonic()
+            stream.write(text + "\n")
+        stream.flush()
+
+    return report
+
+
+def line(row: dict[str, Any], history: "History") -> str:
+    """One evaluation in words. Losses in nats per row."""
+    done = row["share"]
+    total = f"/{row['epoch'] / done:.0f}" if done > 0 else ""
+    pieces = [f"epoch {row['epoch']:.0f}{total}", f"{duration(row['seconds'] * (1 - done) / max(done, 1e-9))} left"]
+    part, where = (row["val"], "val ") if "val" in row else (row["train"], "")
+    name = "−ELBO" if "kl" in part else "loss"
+    pieces.append(f"{where}{name} {part['loss']:.1f}{' ↓ best' if row.get('best') else ''}")
+    pieces.append(f"rec {part['rec']:.1f}")
+    pieces += [f"{'KL' if k == 'kl' else k} {v:.1f}" for k, v in part.items() if k not in ("loss", "rec")]
+    pieces[-1] += " nats"
+    if "active" in row:
+        pieces.append(f"active {row['active']}/{row['dim']}")
+    rows = history.training_rows * row["epoch"]
+    pieces.append(f"{count(rows / max(row['seconds'], 1e-9))} rows/s")
+    pieces.append(f"{memory():.1f} GB")
+    return " · ".join(pieces)
+
+
+def duration(seconds: float) -> str:
+    """3m10s, 1h02m, 12s."""
+    s = round(seconds)
+    if s >= 3600:
+        return f"{s // 3600}h{s % 3600 // 60:02d}m"
+    return f"{s // 60}m{s % 60:02d}s" if s >= 60 else f"{s}s"
+
+
+def count(n: float) -> str:
+    """18.2k, 950, 2.1M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if n >= size:
+            return f"{n / size:.1f}{letter}"
+    return f"{n:.0f}"
+
+
+def memory() -> float:
+    """The largest resident set of this process so far, in GB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

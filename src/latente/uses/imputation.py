@@ -1,0 +1,63 @@
+"""Filling missing cells with what a model expects of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..estimator import Autoencoder
+from ..kinds.image import Image, as_pictures
+from ..kinds.reading import read
+from ..kinds.table import as_frame
+from ..model.batch import Batch
+
+
+@torch.no_grad()
+def expected(ae: Autoencoder, batch: Batch, rounds: int) -> Tensor:
+    """The model's cells [b, *cells] with the unobserved ones filled."""
+    if batch.observed is None:
+        return batch.x
+    # The first round knows only what was seen; what it fills is then seen as if it had been there.
+    guess = ae.model_.decode(ae.model_.encode(batch).mean.unsqueeze(0)).mean[0]
+    for _ in range(rounds - 1):
+        filled = replace(batch, x=torch.where(batch.observed, batch.x, guess), observed=None)
+        guess = ae.model_.decode(ae.model_.encode(filled).mean.unsqueeze(0)).mean[0]
+    return torch.where(batch.observed, batch.x, guess)
+
+
+def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
+    """`data` with its missing cells filled, in the form in which it came."""
+    raw = data
+    if isinstance(raw, (str, Path)):
+        raw = read(raw, ae.schema_.name, note=lambda text: None, **ae.schema_.read_options)
+    rows = torch.cat([expected(ae, batch, rounds) for batch in ae.batches(data)])
+    if isinstance(ae.schema_, Image):
+        pixels, seen = as_pictures(raw)
+        restored = as_pictures(ae.schema_.restore(rows))[0]
+        out = restored if seen is None else np.where(seen[..., None], pixels, restored)
+        return out[..., 0] if ae.schema_.flat else out
+    filled = ae.schema_.restore(rows)
+    if hasattr(raw, "toarray") or isinstance(raw, (np.ndarray, list)):
+        original = np.asarray(raw.toarray() if hasattr(raw, "toarray") else raw)
+        return np.where(pd.isna(original), np.asarray(filled), original)
+    filled = as_frame(filled)
+    frame = as_frame(raw).copy()
+    for label in frame.columns:
+        gaps = frame[label].isna().to_numpy()
+        if gaps.any() and label in filled.columns:
+            frame[label] = _put(frame[label], filled[label], gaps)
+    return type(raw)(frame) if type(raw).__module__.startswith("polars") else frame
+
+
+def _put(column: pd.Series, filled: pd.Series, gaps: np.ndarray) -> pd.Series:
+    """The column with its gaps filled; its own dtype where that can hold what is filled in."""
+    values = column.astype(object).to_numpy(object).copy()
+    values[gaps] = filled.astype(object).to_numpy(object)[gaps]
+    try:
+        return pd.Series(values, index=column.index).astype(column.dtype)
+    except (TypeError, ValueError):
+        return pd.Series(values, index=column.index)

@@ -1,0 +1,27 @@
+"""The verbs: one function a file. Its signature is its Python, command-line and web interface.
+
+Importing a verb imports nothing heavy: `latente --help` must stay quick. `Annotated["T", MARK]` marks what the command
+line reads from a file; `Annotated[T, "words"]` is an option and its help.
+"""
+
+import pkgutil
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A parameter that the command line turns from a path into a value."""
+
+    name: str
+    help: str
+
+
+MODEL = Mark("MODEL", "a model file or a run folder")
+DATA = Mark("DATA", "a file, or a folder or zip of pictures")
+CODES = Mark("CODES", "a table of codes, as encode writes it")
+ROW = Mark("ROW", "a file's first row or picture, or FILE:N for its row N (from 0)")
+
+
+def names() -> list[str]:
+    """The verbs, by listing the folder."""
+    return [m.name for m in pkgutil.iter_modules(__path__)]

@@ -1,0 +1,37 @@
+"""denoise: the clean row behind a noisy one."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import DATA, MODEL
+
+if TYPE_CHECKING:
+    from ..estimator import Autoencoder
+
+
+def denoise(
+    model: Annotated["Autoencoder", MODEL],
+    data: Annotated[Any, DATA],
+    *,
+    samples: Annotated[int, "posterior draws whose clean rows are averaged"] = 16,
+    seed: Annotated[int, "seed of the draws"] = 0,
+) -> Any:
+    """Rows without their noise: E[clean x | seen x], the mean of p(x|z) averaged over draws from q(z|seen x).
+
+    Averaging over the posterior is what minimises squared error, where `reconstruct` decodes one code. A recipe with a
+    corruption ('denoising') is trained for it. Missing cells come back filled. Raises DataError if the data do not fit.
+    """
+    import torch
+
+    from ..errors import ConfigError
+
+    if samples < 1:
+        raise ConfigError(f"samples must be 1 or more, not {samples}")
+    generator = torch.Generator().manual_seed(seed)
+    clean = []
+    with torch.no_grad():
+        for batch in model.batches(data):
+            q = model.model_.encode(batch)
+            # One draw at a time keeps memory at one batch.
+            total = sum(model.model_.decode(q.sample(1, generator)).expectation[0] for _ in range(samples))
+            clean.append(model.model_.likelihood.from_features(total / samples))
+    return model.schema_.restore(torch.cat(clean))

@@ -1,0 +1,29 @@
+"""encode: rows to codes."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import DATA, MODEL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..estimator import Autoencoder
+
+
+def encode(
+    model: Annotated["Autoencoder", MODEL],
+    data: Annotated[Any, DATA],
+    *,
+    deviations: Annotated[bool, "the posterior's standard deviations too, as s0, s1, …"] = False,
+) -> "pd.DataFrame":
+    """Codes of rows: the posterior means, one column a latent dimension: z0, z1, …  [rows, dim]
+
+    Raises DataError if the data do not fit the model.
+    """
+    import pandas as pd
+
+    mean, stddev = model.encode(data)
+    frame = pd.DataFrame(mean, columns=[f"z{i}" for i in range(mean.shape[1])])
+    if deviations:
+        frame[[f"s{i}" for i in range(mean.shape[1])]] = stddev
+    return frame

@@ -1,0 +1,78 @@
+"""fit: learn a model from data."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import DATA
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..estimator import Autoencoder
+
+
+def fit(
+    data: Annotated[Any, DATA],
+    *,
+    recipe: Annotated[str, "a recipe's name (ae denoising sparse contractive vae beta-vae iwae mixture) or a file"] = "vae",
+    kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
+    dim: Annotated[int | None, "dimensions of the latent space; the recipe's unless given"] = None,
+    label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
+    epochs: Annotated[int | None, "passes over the rows; planned from their number unless given"] = None,
+    time_limit: Annotated[str | None, "end after this long, with schedules planned to it: 60s, 10m, 1h"] = None,
+    precision: Annotated[str, "auto, float32 or bfloat16"] = "auto",
+    set: Annotated[list[str] | None, "any setting by its path: objective.beta=4, nets=conv, kind.binarize=true"] = None,
+    header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
+    seed: Annotated[int, "seed of everything"] = 0,
+    quiet: Annotated[bool, "no progress line"] = False,
+    output: "Annotated[str | Path | None, 'a run folder, or a .safetensors file for the model alone']" = None,
+) -> "Autoencoder":
+    """Learn a latent space from a table or from pictures.
+
+    The fitted model; with `output`, a run folder beside it: run.json, spec.json, metrics.jsonl, model.safetensors,
+    latent.parquet, log.txt, and pictures of pictures. Raises DataError for data that cannot be learned from and
+    ConfigError for settings that cannot be.
+    """
+    from ..estimator import Autoencoder
+    from ..uses import runs
+
+    settings = dict(_setting(text) for text in set or [])
+    raw, labels, name = runs.load(data, kind, header, label_col)
+    ae = Autoencoder(
+        recipe,
+        dim=dim,
+        kind=kind,
+        epochs=epochs,
+        time_limit=seconds(time_limit),
+        precision=precision,
+        settings=settings,
+        random_state=seed,
+    )
+    return runs.fit(ae, raw, labels, name, output, quiet)
+
+
+def seconds(text: str | float | None) -> float | None:
+    """60s, 10m, 1.5h or a number of seconds, in seconds."""
+    from ..errors import ConfigError
+
+    if text is None or isinstance(text, (int, float)):
+        return text
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    try:
+        return float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is not a length of time", hint="write 60s, 10m or 1h") from None
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """objective.beta=4 -> ("objective.beta", 4): the value is TOML, or plain text."""
+    import tomllib
+
+    from ..errors import ConfigError
+
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes PATH=VALUE, not {text!r}", hint="--set objective.beta=4")
+    try:
+        return path.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return path.strip(), value.strip()

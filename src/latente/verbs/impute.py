@@ -1,0 +1,28 @@
+"""impute: fill what is missing, and nothing else."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import DATA, MODEL
+
+if TYPE_CHECKING:
+    from ..estimator import Autoencoder
+
+
+def impute(
+    model: Annotated["Autoencoder", MODEL],
+    data: Annotated[Any, DATA],
+    *,
+    rounds: Annotated[int, "times that the filled row is encoded again"] = 10,
+) -> Any:
+    """Missing cells (empty, NaN, or transparent pixels) filled by the mean, or most probable level, given the others.
+
+    Observed cells are not touched. The first round encodes the observed cells alone; each further one encodes the row as
+    filled so far, a mean-field version of pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv:1401.4082, app. F). A
+    column that the model does not hold (identifiers) stays missing. Raises DataError if the data do not fit the model.
+    """
+    from ..errors import ConfigError
+    from ..uses import imputation
+
+    if rounds < 1:
+        raise ConfigError(f"rounds must be 1 or more, not {rounds}")
+    return imputation.fill(model, data, rounds)

@@ -1,0 +1,37 @@
+"""info: what a model file says of itself."""
+
+from typing import Annotated, Any
+
+from . import MODEL
+
+
+def info(model: Annotated[Any, MODEL]) -> dict[str, Any]:
+    """What a model is: recipe, schema, training, held-out losses, findings. Reads no weights and loads no torch.
+
+    Raises DataError if there is no such file and ModelFileError if it is damaged or foreign.
+    """
+    from ..file import FORMAT, read
+
+    document, data = read(model) if not hasattr(model, "_bytes") else _own(model)
+    card = dict(document.card)
+    parts = {k: v for k, v in document.spec.items() if k != "train" and v}
+    return {
+        "model": str(model) if isinstance(model, str) or hasattr(model, "__fspath__") else type(model).__name__,
+        "format": FORMAT,
+        "bytes": len(data),
+        "digest": document.digest,
+        **{role: _part(part) for role, part in parts.items()},
+        **card,
+    }
+
+
+def _part(document: dict[str, Any]) -> str:
+    settings = ", ".join(f"{k} {v}" for k, v in document.items() if k != "part")
+    return document["part"] + (f" ({settings})" if settings else "")
+
+
+def _own(model: Any) -> Any:
+    from ..file import parse
+
+    data = model._bytes()
+    return parse(data, "the model"), data

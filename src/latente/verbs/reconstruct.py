@@ -1,0 +1,19 @@
+"""reconstruct: rows through the bottleneck and back."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import DATA, MODEL
+
+if TYPE_CHECKING:
+    from ..estimator import Autoencoder
+
+
+def reconstruct(
+    model: Annotated["Autoencoder", MODEL],
+    data: Annotated[Any, DATA],
+) -> Any:
+    """Rows as their codes remember them: the mean of each cell, the most probable level of a category.
+
+    Missing cells come back filled. Raises DataError if the data do not fit the model.
+    """
+    return model.inverse_transform(model.transform(data))
