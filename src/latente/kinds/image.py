@@ -77,7 +77,9 @@ class Image(Kind):
                 f"{self.shape[2]}×{self.shape[1]} in {self.shape[0]}",
                 hint="resize them, or give the folder or zip itself: pictures from files are brought to the model's size",
             )
-        x = torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
+        pixels = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+        # torch has no read-only tensors: a memory map or a view of bytes is copied.
+        x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
         if observed is None:
             return Batch(x)
         return Batch(x, torch.from_numpy(observed)[:, None].expand(x.shape).clone())

@@ -119,7 +119,7 @@ def from_array(
 
 def change(sizes: Sequence[tuple[int, int]], shape: Shape) -> str:
     """What `fitted` did to pictures of these (height, width)s, as a remark."""
-    low, high = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
+    low, *_, high = sorted([*sizes, *sizes], key=lambda size: (size[0] * size[1], size[1]))
     span = f"{low[1]} × {low[0]}" + (f" to {high[1]} × {high[0]}" if len(sizes) > 1 else "")
     padded = any(round(h * shape[1] / w) != shape[0] and round(w * shape[0] / h) != shape[1] for h, w in sizes)
     end = ", their edges repeated to fill" if padded else ""
@@ -155,13 +155,12 @@ def _bytes(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         return x.astype(np.uint8) * np.uint8(255), None
     if x.dtype.kind not in "iuf":
         raise DataError(f"{name} holds values of type {x.dtype}, not pixels", hint="save it as uint8")
-    lost = np.isnan(x) if x.dtype.kind == "f" else np.zeros((), bool)
-    low = float(np.min(x, where=~lost, initial=np.inf))
-    high = float(np.max(x, where=~lost, initial=-np.inf))
     whole = x.dtype.kind != "f"
-    top = 255.0 if whole else 1.0
-    if low > high:
+    lost = np.zeros((), bool) if whole else np.isnan(x)
+    if lost.all() and not whole:
         raise DataError(f"every pixel of {name} is NaN", hint="give pictures with observed pixels")
+    low, high = (float(x.min()), float(x.max())) if whole else (float(np.nanmin(x)), float(np.nanmax(x)))
+    top = 255.0 if whole else 1.0
     if low < 0 or high > top:
         values = "whole numbers" if whole else "fractions"
         hint = f"scale them: (x - {low:g}) / {high - low or 1.0:g}"

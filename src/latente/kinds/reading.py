@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import ConfigError, DataError, LatenteError, ResourceError
 from .pictures import Pictures, Shape, from_array
 from .reading_arrays import Stored, idx_ndim, read_arrays, read_idx
+from .reading_bytes import require_room
 from .reading_columns import frame, listing
 from .reading_csv import read_csv
 from .reading_pictures import ENDINGS, has_pictures, read_pictures
@@ -99,6 +100,8 @@ def read(
         form = _form(place)
         if form == "text" and kind != "table":
             guess_kind(place)  # says what to do
+        if kind == "image" and form in ("csv", "parquet", "arrow"):
+            raise _other_kind(place, "table", kind)
         raw: Any
         if form in ("csv", "text"):
             raw = read_csv(place, header=header, delimiter=delimiter, missing=missing, note=note)
@@ -116,8 +119,6 @@ def read(
             if place.is_dir() and not has_pictures(place):
                 raise _without_pictures(place)
             raw = read_pictures(place, shape=shape, note=note)
-        if kind == "image" and not isinstance(raw, Pictures):
-            raise _other_kind(place, "table", kind)
         return raw
 
 
@@ -208,6 +209,9 @@ def _columnar(path: Path, form: str, note: Callable[[str], None]) -> "pd.DataFra
 
     try:
         if form == "parquet":
+            about = parquet.read_metadata(path)
+            # Runs of equal values pack without limit. Arrow's copy and the one of pandas, eight bytes a cell:
+            require_room(about.num_rows * about.num_columns * 16, path.name)
             table = parquet.read_table(path, partitioning=None)
         else:
             try:
@@ -216,7 +220,7 @@ def _columnar(path: Path, form: str, note: Callable[[str], None]) -> "pd.DataFra
                 with pa.OSFile(str(path)) as file, ipc.open_stream(file) as stream:
                     table = stream.read_all()
         table.validate(full=True)  # offsets that point outside would crash, not raise
-    except (MemoryError, PermissionError):
+    except (LatenteError, MemoryError, PermissionError):
         raise
     except Exception as error:  # Arrow's own errors, OSError, and UnicodeDecodeError for column names
         reason = " ".join(str(error).split())[:200]

@@ -131,14 +131,13 @@ def _series(name: str, column: Any) -> "pd.Series":
         column = column.cast(pa.timestamp("us"))
     elif pa.types.is_time(kind):
         column = column.cast(pa.string())
-    nullable: dict[Any, Any] = {}
-    if column.null_count:
-        names = [f"{sign}{bits}" for sign in ("int", "uint") for bits in (8, 16, 32, 64)]
-        nullable = {
-            getattr(pa, name)(): pd.api.types.pandas_dtype(name.replace("i", "I").replace("u", "U")) for name in names
-        }
-        nullable[pa.bool_()] = pd.BooleanDtype()
-    return column.to_pandas(types_mapper=nullable.get)
+    if column.null_count and (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
+        # pandas spells its nullable types Int64, UInt8, boolean
+        name = (
+            str(column.type).replace("uint", "UInt").replace("int", "Int") if column.type != pa.bool_() else "boolean"
+        )
+        return column.to_pandas(types_mapper=lambda _: pd.api.types.pandas_dtype(name))
+    return column.to_pandas()
 
 
 def listing(words: list[str], most: int = 8) -> str:

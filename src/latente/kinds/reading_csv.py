@@ -34,13 +34,16 @@ def read_csv(path: Path, *, header: str, delimiter: str | None, missing: tuple[s
     if delimiter is None:
         tabbed = path.name.lower().removesuffix(".gz").endswith(".tsv")
         delimiter = "\t" if tabbed else sniffed(data)
-    table = _rows(data, _checked(delimiter), path.name)
-    del data
-    if table.num_columns > _WIDEST:
+    delimiter = _checked(delimiter)
+    end = re.search(rb"[\r\n]", data)
+    width = data.count(delimiter.encode(), 0, end.start() if end else len(data)) + 1
+    if width > _WIDEST:
         raise DataError(
-            f"{path.name} has {table.num_columns:,} columns; at most {_WIDEST:,} are read from text",
+            f"{path.name} has {width:,} columns; at most {_WIDEST:,} are read from text",
             hint="save it as a .npy array or a Parquet file",
         )
+    table = _rows(data, delimiter, path.name)
+    del data
     columns = [trimmed(column) for column in table.columns]
     cells = [column[0].as_py() for column in columns]
     numeric = any(_NUMBER.fullmatch(cell) for cell in cells)
@@ -76,6 +79,8 @@ def sniffed(data: bytes) -> str:
         counts = Counter(line.count(candidate.encode()) for line in lines[:200])
         number, having = counts.most_common(1)[0] if counts else (0, 0)
         steadiness[candidate] = having / counts.total() if number else 0.0
+    if not any(steadiness.values()):
+        return ","
     decimal = not any(_COMMA_APART.search(line) for line in lines[:200])
     return max(steadiness, key=lambda candidate: (steadiness[candidate], candidate != "," or not decimal))
 

@@ -148,15 +148,17 @@ def settle(model: Model, fit_rows: Batch, held_out: Batch | None, kind: Kind, co
     """
     model.generator = torch.Generator(fit_rows.x.device).manual_seed(config.seed + 2)
     model.eval()
-    model.likelihood.restart()
-    rows = fit_rows if held_out is None or len(held_out) < 20 else held_out
-    for start in range(0, len(rows), EVAL_ROWS):
-        batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
-        model.likelihood.observe(model.run(batch).px, batch)
-    # Twenty thousand codes fix a mixture in a few dozen dimensions as well as all of them.
-    few = fit_rows.rows(slice(0, 20_000))
-    parts = [few.rows(slice(i, i + EVAL_ROWS)) for i in range(0, len(few), EVAL_ROWS)]
-    model.prior().fit(torch.cat([model.encode(kind.prepare(p)).mean for p in parts]), model.generator)
+    if model.likelihood.measured:
+        model.likelihood.restart()
+        rows = fit_rows if held_out is None or len(held_out) < 20 else held_out
+        for start in range(0, len(rows), EVAL_ROWS):
+            batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
+            model.likelihood.observe(model.run(batch).px, batch)
+    if model.prior().fitted_afterwards:
+        # Twenty thousand codes fix a mixture in a few dozen dimensions as well as all of them.
+        few = fit_rows.rows(slice(0, 20_000))
+        parts = [few.rows(slice(i, i + EVAL_ROWS)) for i in range(0, len(few), EVAL_ROWS)]
+        model.prior().fit(torch.cat([model.encode(kind.prepare(p)).mean for p in parts]), model.generator)
 
 
 class Totals:

@@ -44,6 +44,7 @@ class Likelihood(nn.Module, ABC):
     """Decoder output -> Dist. `out_shape` is what it wants of the decoder for one row."""
 
     out_shape: tuple[int, ...]
+    measured = False  # whether a running statistic (a closed-form scale) is kept, and to be settled after training
     continuous: Tensor  # bool [*cells]: which cells are real numbers, in units of about one
 
     @abstractmethod

@@ -47,7 +47,7 @@ class GaussianDist(Dist):
 class _Gaussian(Likelihood):
     def __init__(self, shape: tuple[int, ...], scale: str, per: str) -> None:
         super().__init__()
-        self.out_shape, self.scale = shape, scale
+        self.out_shape, self.scale, self.measured = shape, scale, scale == "closed-form"
         # Per column for tables; one scale for all pixels of a picture.
         size = shape if per == "cell" else (1,) * len(shape)
         self.register_buffer("continuous", torch.ones(shape, dtype=torch.bool), persistent=False)

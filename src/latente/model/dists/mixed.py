@@ -46,6 +46,7 @@ class _Mixed(Likelihood):
         self.members = nn.ModuleList([member for _, member in groups])
         self.sizes = [member.out_shape[0] for _, member in groups]
         self.out_shape = (sum(self.sizes),)
+        self.measured = any(member.measured for _, member in groups)
         order = torch.tensor([c for columns, _ in groups for c in columns])
         self.register_buffer("inverse", order.argsort(), persistent=False)
         for i, (columns, _) in enumerate(groups):

@@ -11,6 +11,8 @@ from ..latents.base import Posterior
 class PriorModule(nn.Module, ABC):
     """p(z) in d dimensions."""
 
+    fitted_afterwards = False  # whether `fit` is to be called with the codes when training is over
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of z [..., d], in nats. [...]"""
@@ -24,4 +26,4 @@ class PriorModule(nn.Module, ABC):
         return None
 
     def fit(self, codes: Tensor, generator: torch.Generator | None) -> None:
-        """Fit to the codes [n, d] of the training rows, once, after training. Most priors have nothing to do."""
+        """Fit to the codes [n, d] of the training rows, once, after training."""

@@ -15,6 +15,8 @@ from .base import PriorModule
 
 
 class _Fitted(PriorModule):
+    fitted_afterwards = True
+
     def __init__(self, dim: int, components: int) -> None:
         super().__init__()
         self.register_buffer("weights", torch.full((components,), 1 / components))

@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+import torch
+
+from latente import Autoencoder
+from latente.errors import ConfigError
+from latente.model.batch import Batch
+from latente.model.model import Loss
+from latente.model.spec import Train, recipe
+from latente.kinds.table import Table
+from latente.training.feed import batches, plan, split
+from latente.training.loop import train
+from latente.training.optimiser import rate
+from latente.training.progress import count, duration, line
+
+
+def line_data(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 1)) @ np.ones((1, 4)) + 0.1 * rng.normal(size=(n, 4))
+
+
+def test_one_seed_is_one_model_bit_for_bit():
+    x = line_data()
+    a, b, c = (Autoencoder(dim=2, steps=100, random_state=s).fit(x).transform(x) for s in (0, 0, 1))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_global_random_state_is_never_touched():
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002 - the global state is what is looked at
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    ae = Autoencoder("ae", dim=2, steps=20).fit(line_data())
+    ae.sample(3)
+    ae.score_samples(line_data())
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_an_epoch_sees_every_row_once_in_batches_of_one_size():
+    parts = list(batches(1001, 8, torch.Generator().manual_seed(0)))
+    assert sorted(torch.cat(parts).tolist()) == list(range(1001))
+    assert {len(p) for p in parts} == {125, 126}
+
+
+def test_held_out_rows_are_not_trained_on():
+    data = Batch(torch.arange(100.0)[:, None])
+    fit, held = split(data, Train(validation=0.2), torch.Generator().manual_seed(0))
+    assert len(held) == 20
+    assert not set(fit.x.flatten().tolist()) & set(held.x.flatten().tolist())
+
+
+def test_a_run_is_planned_by_steps_epochs_or_the_number_of_rows():
+    assert plan(1000, Train(steps=70)).steps == 70
+    assert plan(1000, Train(epochs=3, batch_size=100)).steps == 30
+    assert plan(100, Train()).steps >= 1000
+    assert plan(1000, Train(time_limit=5.0)).steps is None
+
+
+def test_a_time_limit_ends_the_run_and_its_schedule_with_it():
+    ae = Autoencoder(dim=2, time_limit=0.5, random_state=0).fit(line_data())
+    assert ae.history_.ended == "time limit"
+    # Start-up and the last step are outside of the limit; a busy machine may take its time for them.
+    assert 0.5 <= ae.history_.seconds < 3
+    assert ae.history_.rows[-1]["share"] > 0.8
+
+
+def test_early_stopping_keeps_the_best_weights():
+    # Pure noise: a flexible autoencoder can only over-fit.
+    x = np.random.default_rng(0).normal(size=(200, 20))
+    ae = Autoencoder("ae", dim=15, random_state=0, settings={"train.patience": 5}).fit(x)
+    assert ae.history_.ended == "early stopping"
+    losses = [r["val"]["loss"] for r in ae.history_.rows]
+    assert [r for r in ae.history_.rows if r.get("best")][-1]["val"]["loss"] == pytest.approx(min(losses), rel=1e-3)
+    assert ae.history_.best_epoch < ae.history_.rows[-1]["epoch"]
+
+
+class _Poisoned:
+    """The ae objective, not finite at every fifth step."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, model, batch):
+        self.calls += 1
+        rec = -model.run(batch).log_px.mean()
+        if model.training and self.calls % 5 == 0:
+            rec = rec * float("nan")
+        return Loss(rec, {"rec": rec})
+
+
+def fitted(objective, config, x):
+    kind = Table().learn(x)
+    spec = recipe("ae")
+    model = type(spec)(kind, None, spec.latent, spec.prior, spec.objective).model(0)
+    return model, train(model, objective, kind.to_batch(x), kind, config)
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted():
+    model, history = fitted(_Poisoned(), Train(steps=50, validation=0.0), line_data())
+    assert history.skipped == 10
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert any("10 of 50 steps" in f for f in history.findings)
+    assert all(np.isfinite(r["train"]["loss"]) for r in history.rows)
+
+
+def test_ctrl_c_keeps_what_was_learned():
+    calls = []
+
+    def interrupt(row, history):
+        calls.append(row)
+        raise KeyboardInterrupt
+
+    kind = Table().learn(line_data())
+    spec = recipe("vae")
+    model = type(spec)(kind, None, spec.latent, spec.prior, spec.objective).model(0)
+    history = train(model, spec.objective, kind.to_batch(line_data()), kind, Train(steps=500), interrupt)
+    assert history.ended == "interrupted"
+    assert len(calls) == 1
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_the_doctor_names_a_collapse():
+    # Independent columns and a heavy price on the latent: the optimum is to say nothing.
+    x = np.random.default_rng(0).normal(size=(400, 4))
+    ae = Autoencoder("beta-vae", dim=4, steps=600, random_state=0, settings={"objective.beta": 20.0}).fit(x)
+    assert any(f.startswith("posterior collapse") and "free_bits" in f for f in ae.history_.findings)
+
+
+def test_free_bits_keep_the_latent_in_use():
+    x = line_data() * 0.3 + np.random.default_rng(1).normal(size=(400, 4))
+    options = {"objective.beta": 4.0, "objective.free_bits": 1.0, "objective.warmup": 0.0}
+    ae = Autoencoder("vae", dim=2, steps=400, random_state=0, settings=options).fit(x)
+    # The floor of one nat in each of two dimensions, of which the free part may stay just short.
+    assert ae.history_.rows[-1]["train"]["kl"] > 1.8
+
+
+def test_the_doctor_names_over_fitting():
+    x = np.random.default_rng(0).normal(size=(120, 30))
+    ae = Autoencoder("ae", dim=20, random_state=0).fit(x)
+    assert any(f.startswith("over-fitting") for f in ae.history_.findings)
+
+
+def test_a_healthy_model_gets_no_finding():
+    x = line_data(2000) + np.random.default_rng(1).normal(size=(2000, 4)) * 0.2
+    ae = Autoencoder("vae", dim=1, random_state=0).fit(x)
+    assert ae.history_.findings == []
+
+
+def test_bfloat16_learns_as_float32_does():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 8)) @ rng.normal(size=(8, 40)) + 0.3 * rng.normal(size=(1000, 40))
+    scores = [
+        Autoencoder(dim=8, steps=400, precision=p, random_state=0, nets={"part": "mlp", "widths": [256, 256]})
+        .fit(x[:800])
+        .score(x[800:])
+        for p in ("float32", "bfloat16")
+    ]
+    # 40 columns; the runs differ by rounding and by where it leads.
+    assert scores[1] == pytest.approx(scores[0], abs=2.0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("batch_size", 1), ("lr", 0.0), ("validation", 0.95), ("steps", 0), ("ema", 1.0)]
+)
+def test_a_training_setting_out_of_range_is_refused(setting, value):
+    with pytest.raises(ConfigError, match=f"{setting} must be"):
+        Autoencoder(settings={f"train.{setting}": value}).fit(line_data())
+
+
+def test_a_device_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match="device 'cuda'"):
+        Autoencoder(device="cuda", steps=2).fit(line_data())
+
+
+def test_the_rate_rises_then_falls():
+    rates = [rate(t / 100, 0.1) for t in range(101)]
+    assert max(rates) == rates[10] == pytest.approx(1.0)
+    assert rates[0] < 0.02
+    assert rates[100] == pytest.approx(0.01)
+
+
+def test_the_progress_line_says_what_the_design_asks():
+    ae = Autoencoder(dim=2, steps=200, random_state=0).fit(line_data())
+    text = line(ae.history_.rows[-1], ae.history_)
+    for piece in ("epoch ", " left", "val −ELBO", "rec ", "KL ", " nats", "active ", "/2", "rows/s", " GB"):
+        assert piece in text
+    assert [duration(s) for s in (12.2, 190, 3725)] == ["12s", "3m10s", "1h02m"]
+    assert [count(n) for n in (950, 18_200, 2.1e6)] == ["950", "18.2k", "2.1M"]
