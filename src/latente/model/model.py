@@ -6,9 +6,10 @@
                                               └──── KL to p(z) ────┘                              └─ log p(batch|z)
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,7 @@ class Model(nn.Module):
     """Encoder, latent head, prior, decoder and likelihood, joined.
 
     `generator` is the only source of randomness of a pass. `progress` is the share of the training run that is done
-    (1 outside training): warm-ups follow it.
+    (1 outside training): warm-ups follow it. `bfloat16`: whether encoder and decoder compute in bfloat16.
     """
 
     def __init__(
@@ -109,12 +110,13 @@ class Model(nn.Module):
         self.corruption = corruption
         self.generator: torch.Generator | None = None
         self.progress = 1.0
+        self.bfloat16 = False
 
     def encode(self, batch: Batch) -> Posterior:
         """q(z|x) of each row."""
-        features = self.encoder(batch)
-        with _float32(features):
-            return self.head(features.float())
+        with self._low():
+            features = self.encoder(batch)
+        return self.head(features.float())
 
     def prior(self) -> PriorModule:
         """p(z)."""
@@ -122,9 +124,25 @@ class Model(nn.Module):
 
     def decode(self, z: Tensor) -> Dist:
         """p(x|z) for z [..., d]; the distribution's batch shape is z's."""
-        params = self.decoder(z.flatten(0, -2))
-        with _float32(params):
-            return self.likelihood(params.float().unflatten(0, z.shape[:-1]))
+        with self._low():
+            params = self.decoder(z.flatten(0, -2))
+        return self.likelihood(params.float().unflatten(0, z.shape[:-1]))
+
+    def _low(self) -> AbstractContextManager[Any]:
+        """Where the nets compute in bfloat16. Heads, densities, KL and losses never do."""
+        if not self.bfloat16:
+            return nullcontext()
+        return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
+
+    @torch.no_grad()
+    def center(self, batch: Batch) -> None:
+        """Set the decoder's last bias so that, before training, p(x|z) is the rows' own mean: nothing in the first
+        steps is spent on learning what a row looks like on average.
+        """
+        last = [m for m in self.decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+        params = self.likelihood.start(self.likelihood.features(batch.x).flatten(1).mean(0))
+        assert last.bias is not None
+        last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))
 
     def corrupted(self, batch: Batch) -> Batch:
         """What the encoder sees of `batch` in training."""
@@ -140,8 +158,3 @@ class Model(nn.Module):
         if self.training:
             self.likelihood.observe(px, batch)
         return Pass(q, self.prior(), z, px, batch, q.penalty)
-
-
-def _float32(like: Tensor) -> torch.autocast:
-    """Densities, KL and losses stay float32 whatever the nets compute in."""
-    return torch.autocast(like.device.type, enabled=False)

@@ -27,7 +27,8 @@ class Pace:
 
 def plan(rows: int, config: Train) -> Pace:
     """The pace of a run over so many rows."""
-    per_epoch = max(1, -(-rows // config.batch_size))
+    full, rest = divmod(rows, config.batch_size)
+    per_epoch = full + (rest > 1)
     steps = config.steps
     if config.epochs is not None:
         steps = min(config.epochs * per_epoch, steps or config.epochs * per_epoch)
@@ -47,6 +48,9 @@ def split(data: Batch, config: Train, generator: torch.Generator) -> tuple[Batch
     return data.rows(order[held_out:]), data.rows(order[:held_out])
 
 
-def batches(rows: int, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """One epoch: every row once, in `count` batches whose sizes differ by at most one."""
-    yield from torch.randperm(rows, generator=generator).tensor_split(count)
+def batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """One epoch in random order, `size` rows at a time; the last batch has what is left, if that is more than one row."""
+    for index in torch.randperm(rows, generator=generator).split(size):
+        # A batch of one row teaches nothing but noise; that row has its turn in the next epoch.
+        if len(index) > 1:
+            yield index

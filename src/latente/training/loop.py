@@ -21,7 +21,7 @@ from ..model.spec import Train
 from . import doctor
 from .feed import batches, plan, split
 from .optimiser import Optimiser
-from .precision import autocast, device_of, precision_of
+from .precision import device_of, precision_of
 
 Objective = Callable[[Model, Batch], Any]
 # Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
@@ -65,20 +65,22 @@ def train(
     assert fit_rows is not None
     pace = plan(len(fit_rows), config)
     history = History(precision=precision_of(model, config), device=device, training_rows=len(fit_rows))
+    model.bfloat16 = history.precision == "bfloat16"
     history.held_out_rows = 0 if held_out is None else len(held_out)
+    # Of so many rows the mean is known well enough.
+    model.center(kind.prepare(fit_rows.rows(slice(0, 10 * EVAL_ROWS))))
     optimiser = Optimiser(model, config)
     totals, best, patience = Totals(), math.inf, config.patience
     start = time.perf_counter()
     try:
         while not history.ended:
-            for index in batches(len(fit_rows), pace.batches_per_epoch, order):
+            for index in batches(len(fit_rows), config.batch_size, order):
                 done = share(history.steps, pace.steps, time.perf_counter() - start, config.time_limit)
                 if done >= 1:
                     history.ended = "time limit" if history.steps < (pace.steps or math.inf) else "planned steps"
                     break
                 model.progress, model.generator = done, noise
-                with autocast(history.precision, device):
-                    loss = objective(model, kind.prepare(fit_rows.rows(index.to(device)), noise))
+                loss = objective(model, kind.prepare(fit_rows.rows(index.to(device)), noise))
                 finite = optimiser.step(loss.total, done)
                 totals.add({"loss": loss.total, **loss.terms}, finite)
                 history.steps += 1
@@ -104,7 +106,8 @@ def train(
     history.skipped = int(optimiser.skipped)
     history.seconds = time.perf_counter() - start
     optimiser.finish()
-    model.progress = 1.0
+    # From here on in full precision, as the model will be used.
+    model.progress, model.bfloat16 = 1.0, False
     settle(model, fit_rows, held_out, kind, config)
     history.findings = doctor.examine(model, fit_rows, kind, history)
     model.generator = None
@@ -129,7 +132,7 @@ def evaluate(
     model.generator = torch.Generator(device).manual_seed(config.seed + 1)
     model.progress = 1.0
     model.eval()
-    with optimiser.averaged(), autocast(history.precision, device.type):
+    with optimiser.averaged():
         for start in range(0, len(held_out), EVAL_ROWS):
             batch = kind.prepare(held_out.rows(slice(start, start + EVAL_ROWS)), model.generator)
             loss = objective(model, batch)
@@ -165,21 +168,20 @@ class Totals:
     """Running sums on the device, read once an epoch: reading a number at every step would stop the pipeline."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.weight: Tensor | float = 0.0
+        self.names: list[str] = []
+        self.sums: Tensor | float = 0.0
 
     def add(self, terms: dict[str, Tensor], finite: Tensor | None = None, weight: float = 1.0) -> None:
         """Add one batch's means; a batch that is not finite counts for nothing."""
-        fine = 1.0 if finite is None else finite
-        for name, value in terms.items():
-            value = value.detach().float() * weight
-            value = value if finite is None else torch.where(finite > 0, value, 0.0)
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.weight = self.weight + weight * fine
+        self.names = list(terms)
+        one = next(iter(terms.values()))
+        values = torch.stack([v.detach().float() for v in terms.values()] + [torch.ones_like(one, requires_grad=False)])
+        self.sums = self.sums + weight * (values if finite is None else torch.where(finite > 0, values, 0.0))
 
     def take(self) -> dict[str, float]:
         """The means since the last call."""
-        weight = max(float(self.weight), 1e-9)
-        means = {name: float(value) / weight for name, value in self.sums.items()}
-        self.sums, self.weight = {}, 0.0
-        return means
+        if not isinstance(self.sums, Tensor):
+            return {}
+        *values, weight = self.sums.tolist()
+        self.sums = 0.0
+        return {name: value / max(weight, 1e-9) for name, value in zip(self.names, values, strict=True)}

@@ -38,8 +38,3 @@ def bfloat16_is_native(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
-
-
-def autocast(precision: str, device: str) -> torch.autocast:
-    """The context in which the nets compute in `precision`; weights, losses and densities stay float32."""
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")

@@ -55,6 +55,10 @@ class Likelihood(nn.Module, ABC):
         """x [b, *cells] as plain numbers [b, features]: a category is its one-hot row."""
         return x.flatten(1)
 
+    def start(self, features: Tensor) -> Tensor:
+        """The decoder output [*out_shape] whose distribution has these expected features [features]."""
+        return features.reshape(self.out_shape)
+
     def from_features(self, features: Tensor) -> Tensor:
         """Expected features [b, features] as cells [b, *cells]: of a category the most probable level."""
         return features.unflatten(1, self.continuous.shape)

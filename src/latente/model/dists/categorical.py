@@ -54,6 +54,9 @@ class _Categorical(Likelihood):
     def forward(self, params: Tensor) -> CategoricalDist:
         return CategoricalDist(tuple(p.log_softmax(-1) for p in params.split(self.sizes, -1)))
 
+    def start(self, features: Tensor) -> Tensor:
+        return features.clamp(min=1e-4).log()
+
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([F.one_hot(x[:, j].long(), k).float() for j, k in enumerate(self.sizes)], -1)
 

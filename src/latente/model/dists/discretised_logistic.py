@@ -56,6 +56,10 @@ class _DiscretisedLogistic(Likelihood):
         self.out_shape = (2 * shape[0], *shape[1:])
         self.register_buffer("continuous", torch.ones(shape, dtype=torch.bool), persistent=False)
 
+    def start(self, features: Tensor) -> Tensor:
+        location = features.reshape(self.continuous.shape) - 0.5
+        return torch.cat([location, torch.zeros_like(location)])
+
     def forward(self, params: Tensor) -> DiscretisedLogisticDist:
         location, log_scale = params.chunk(2, -len(self.out_shape))
         # exp(-7) is a quarter of a level of 256: narrower changes nothing but the risk of overflow. An output of 0

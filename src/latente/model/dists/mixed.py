@@ -65,6 +65,11 @@ class _Mixed(Likelihood):
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([m.features(x[:, self._columns(i)]) for i, m in enumerate(self.members)], -1)  # type: ignore[operator]
 
+    def start(self, features: Tensor) -> Tensor:
+        # A column's features are as many as its parameters, in the same order.
+        pieces = features.split(self.sizes)
+        return torch.cat([m.start(p) for m, p in zip(self.members, pieces, strict=True)])  # type: ignore[operator]
+
     def from_features(self, features: Tensor) -> Tensor:
         pieces = features.split(self.sizes, -1)
         cells = [m.from_features(piece) for m, piece in zip(self.members, pieces, strict=True)]  # type: ignore[operator]

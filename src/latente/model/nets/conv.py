@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ...errors import ConfigError
 from ...parts import part, require
-from .layers import ACTIVATIONS, Residual
+from .layers import ACTIVATIONS, Activate, Residual
 
 
 class _Up(nn.Module):
@@ -73,7 +73,7 @@ class Conv:
         return sizes, [self.channels * min(4, 2**i) for i in range(len(sizes))]
 
     def _act(self) -> nn.Module:
-        return ACTIVATIONS[self.activation]()
+        return Activate(self.activation)
 
     def _block(self, channels: int) -> nn.Module:
         return Residual(

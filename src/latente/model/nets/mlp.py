@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...parts import part, require
-from .layers import ACTIVATIONS, Residual
+from .layers import ACTIVATIONS, Stack
 
 
 @part("nets", "mlp")
@@ -28,21 +28,10 @@ class Mlp:
     def encoder(self, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
         """The body on inputs of `shape`, and the width of its features."""
         size = math.prod(shape)
-        layers: list[nn.Module] = [nn.Flatten(1)] if len(shape) > 1 else []
-        layers += self._hidden((size, *self.widths))
-        return nn.Sequential(*layers), (self.widths or (size,))[-1]
+        body = Stack((size, *self.widths), self.activation, self.residual, open_end=False)
+        return nn.Sequential(nn.Flatten(1), body), (self.widths or (size,))[-1]
 
     def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
         """From z [b, dim] to [b, *shape]."""
-        sizes = (dim, *reversed(self.widths))
-        layers = [*self._hidden(sizes), nn.Linear(sizes[-1], math.prod(shape))]
-        if len(shape) > 1:
-            layers.append(nn.Unflatten(1, shape))
-        return nn.Sequential(*layers)
-
-    def _hidden(self, sizes: tuple[int, ...]) -> list[nn.Module]:
-        layers: list[nn.Module] = []
-        for a, b in zip(sizes, sizes[1:], strict=False):
-            layer = nn.Sequential(nn.Linear(a, b), ACTIVATIONS[self.activation]())
-            layers.append(Residual(layer) if self.residual and a == b else layer)
-        return layers
+        body = Stack((dim, *reversed(self.widths), math.prod(shape)), self.activation, self.residual, open_end=True)
+        return nn.Sequential(body, nn.Unflatten(1, shape))
