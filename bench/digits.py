@@ -1,7 +1,7 @@
 """Digits: reconstruction error of an autoencoder with 8 latents on held-out pictures, over PCA's with 8 components.
 
-scikit-learn's 1,797 digits of 8×8 pixels; each seed draws its own test fifth. The settings are the recipe's, but for the
-size and the corruption, which were chosen on the training four fifths alone. Both errors are squared error over pixels.
+scikit-learn's 1,797 digits of 8×8 pixels; each seed draws its own test fifth. The settings are the recipe's, but for
+the size and the corruption, chosen on the training four fifths alone. Both errors are squared error over pixels.
 
     bench/digits.py [--seeds 3] [--quick]
 """
@@ -22,7 +22,9 @@ SETTINGS = {
 
 
 def main() -> None:
-    args = arguments(__doc__, validation={"action": "store_true", "help": "hold a fifth of the training rows out instead"})
+    args = arguments(
+        __doc__, validation={"action": "store_true", "help": "hold a fifth of the training rows out instead"}
+    )
     start, rows = time.perf_counter(), []
     pictures = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
     for seed in range(1 if args.quick else args.seeds or 3):

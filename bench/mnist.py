@@ -1,8 +1,8 @@
 """MNIST: −ELBO and importance-weighted −log p(x) in nats per picture, CPU seconds.
 
 Training pictures are binarised anew for every batch; the 10,000 test pictures are binarised once, each pixel with its
-grey value as probability, from numpy's default_rng(--test-seed). Five thousand of the training pictures are held out for
-early stopping and for every choice; the test pictures are looked at once, at the end.
+grey value as probability, from numpy's default_rng(--test-seed). Five thousand of the training pictures are held out
+for early stopping and for every choice; the test pictures are looked at once, at the end.
 
     bench/mnist.py [--recipe vae] [--cpu-budget 600] [--data DIR] [--quick]
 """
@@ -58,7 +58,12 @@ def main() -> None:
     cpu = cpu_seconds() - before
     found = lt.evaluate(ae, test, samples=args.samples)
     figures = {k: round(found[k], 3) for k in ("iw_nll", "iw_nll_se", "neg_elbo", "kl", "active_units")}
-    figures |= {"cpu_s": round(cpu, 1), "epochs": ae.card_["epochs"], "recipe": args.recipe, "device": ae.history_.device}
+    figures |= {
+        "cpu_s": round(cpu, 1),
+        "epochs": ae.card_["epochs"],
+        "recipe": args.recipe,
+        "device": ae.history_.device,
+    }
     figures |= {"precision": ae.history_.precision, "pictures": len(test), "samples": args.samples}
     print(figures, ae.history_.findings)
     finish("mnist", figures, {}, start)

@@ -54,7 +54,8 @@ def main() -> None:
                 runs["pythae"].append(result([*peer, "--batch", str(batch), "--epochs", "1", "--seed", str(seed)]))
                 a, b = runs["ours"][-1], runs["pythae"][-1]
                 print(
-                    f"batch {batch}, run {seed}: ours {a['cpu_s']:.2f} CPU s, {a['wall_s']:.2f} s, −ELBO {a['neg_elbo']:.2f}; "
+                    f"batch {batch}, run {seed}: "
+                    f"ours {a['cpu_s']:.2f} CPU s, {a['wall_s']:.2f} s, −ELBO {a['neg_elbo']:.2f}; "
                     f"pythae {b['cpu_s']:.2f} CPU s, {b['wall_s']:.2f} s, −ELBO {b['neg_elbo']:.2f}; "
                     f"ratio {b['cpu_s'] / a['cpu_s']:.2f}",
                     flush=True,

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image as Picture
 
-from latente import Autoencoder
+from latente import Autoencoder, DataWarning
 from latente.errors import DataError
 from latente.kinds.image import Image
 from latente.kinds.pictures import Pictures
@@ -76,14 +76,14 @@ def test_pictures_that_cannot_be_learned_are_refused_in_words(x, message):
 
 def test_pictures_of_another_size_are_refused_with_both_sizes(dots):
     ae = Autoencoder(dim=2, steps=2).fit(dots)
-    with pytest.raises(DataError, match="9×9 pixels in 1 channel.*8×8 in 1"):
+    with pytest.raises(DataError, match=r"9×9 pixels in 1 channel.*8×8 in 1"):
         ae.transform(np.zeros((3, 9, 9), np.uint8))
 
 
 def test_a_folder_is_brought_to_the_models_size(dots, tmp_path):
     ae = Autoencoder(dim=2, steps=5, random_state=0).fit(dots)
     Picture.fromarray(np.kron(dots[0], np.ones((2, 2), np.uint8))).save(tmp_path / "big.png")
-    with pytest.warns(UserWarning):
+    with pytest.warns(DataWarning):
         assert ae.transform(tmp_path).shape == (1, 2)
 
 

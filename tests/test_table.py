@@ -67,11 +67,11 @@ def test_a_table_comes_back_as_it_went(people):
     )
 )
 def test_any_frame_is_refused_or_comes_back_with_its_columns_levels_and_ranges(frame):
-    try:
-        table = Table().learn(frame)
-    except DataError as error:
-        assert "no column varies" in str(error)
+    if all(frame[c].nunique() < 2 for c in frame):
+        with pytest.raises(DataError, match="no column varies"):
+            Table().learn(frame)
         return
+    table = Table().learn(frame)
     noise = torch_noise(len(table.modelled))
     back = table.restore(noise)
     assert list(back.columns) == list(frame.columns)

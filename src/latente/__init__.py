@@ -31,11 +31,11 @@ _HOMES = {
     "NotFittedError": "errors",
     "ResourceError": "errors",
 }
-_VERBS = (
-    "fit", "info", "encode", "decode", "reconstruct", "denoise", "impute", "sample", "interpolate", "score", "evaluate",
-    "demo", "doctor",
-)  # fmt: skip
-__all__ = [*_HOMES, *_VERBS]
+_VERBS = [
+    *("fit", "info", "encode", "decode", "reconstruct", "denoise", "impute", "sample", "interpolate", "score"),
+    *("evaluate", "demo", "doctor"),
+]
+__all__ = list(_HOMES) + _VERBS  # noqa: PLE0605 - made from the tables above, so that a name stands once
 
 
 def __getattr__(name: str) -> Any:

@@ -82,7 +82,9 @@ def _command(name: str) -> Callable[..., None]:
 
     parameters = [p for a in given.values() for p in [_parameter(a)] if p]
     if "output" not in given:
-        parameters.append(_option("output", Path | None, None, "a file to write, its format by extension; stdout if absent"))
+        parameters.append(
+            _option("output", Path | None, None, "a file to write, its format by extension; stdout if absent")
+        )
     parameters.append(_option("json_", bool, False, "one JSON object on stdout", "--json"))
     command.__name__, command.__doc__ = name, verb.__doc__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -102,14 +104,14 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     kind, note = _annotation(parameter)
     if isinstance(note, Mark):
         argument = typer.Argument(help=note.help, metavar=note.name if note.name != "ROW" else parameter.name.upper())
-        hint = Annotated[str, argument]  # type: ignore[valid-type]
+        hint = Annotated[str, argument]
         return inspect.Parameter(parameter.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=hint)
     return _option(parameter.name, kind, parameter.default, note)
 
 
 def _option(name: str, kind: Any, default: Any, note: str, flag: str = "") -> inspect.Parameter:
     flags = [flag or f"--{name.replace('_', '-')}"] + ([SHORT[name]] if name in SHORT else [])
-    hint = Annotated[kind, typer.Option(*flags, help=note)]  # type: ignore[valid-type]
+    hint = Annotated[kind, typer.Option(*flags, help=note)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 

@@ -18,6 +18,7 @@ from . import __version__, atomic, file
 from .errors import ConfigError, DataError, NotFittedError
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.reading import read
+from .kinds.table import as_frame
 from .model.batch import Batch
 from .model.estimates import bounds
 from .model.model import Model
@@ -213,7 +214,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self.decode(z.numpy(), of or self.schema_.shown, seed + 1)
 
     def score_samples(self, X: Any, samples: int = 64, random_state: Any = 0) -> np.ndarray:
-        """Importance-weighted log p(x) of each row in nats: on average a lower bound; higher is more normal. float32 [rows]
+        """Importance-weighted log p(x) of each row in nats: on average a lower bound; higher is more normal. [rows]
 
         Densities are in the data's own units, so that models of one table can be compared; missing cells are left out.
         For a point latent, which has no density, it is log p(x|z) of the row's own code.
@@ -231,8 +232,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def batches(self, X: Any) -> Iterator[Batch]:
         """The rows of `X` as the model takes them, some at a time. Raises DataError if they do not fit the schema."""
+        return self.prepared(self.rows(X))
+
+    def rows(self, X: Any) -> Any:
+        """`X` as raw data: read where it is a path, checked where it is an array or a frame."""
         self._require_fitted()
-        data = self.schema_.to_batch(self._raw(X, self.schema_, reset=False))
+        return self._raw(X, self.schema_, reset=False)
+
+    def prepared(self, raw: Any) -> Iterator[Batch]:
+        """`batches` of what `rows` gave."""
+        data = self.schema_.to_batch(raw)
         for start in range(0, len(data), ROWS):
             yield self.schema_.prepare(data.rows(slice(start, start + ROWS)))
 
@@ -263,7 +272,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _raw(self, X: Any, kind: Kind | None, *, reset: bool) -> Any:
         """`X` checked as scikit-learn asks where it is a table; read where it is a path; else as it is."""
         if isinstance(X, (str, Path)):
-            X = read(X, kind.name if kind else "auto", note=_note, **(kind.read_options if kind else {}))
+            X = read_noted(X, kind.name if kind else "auto", **(kind.read_options if kind else {}))
             if not reset and not isinstance(X, np.ndarray):
                 # A file's columns are matched by name, in any order; see Table.
                 return X
@@ -271,6 +280,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if name != "table":
             return X
         if hasattr(X, "columns"):
+            as_frame(X)  # its message for columns of one name is ours
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
             return X
@@ -289,14 +299,16 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise DataError(f"the codes cannot be used: {error}") from None
         if codes.shape[1] != self._n_features_out:
             raise DataError(
-                f"the codes have {codes.shape[1]} columns, and this model's latent space has {self._n_features_out} dimensions",
+                f"the codes have {codes.shape[1]} columns, and the latent space has {self._n_features_out} dimensions",
                 hint="transform(X) gives codes of the right shape",
             )
-        return torch.from_numpy(codes)
+        return torch.from_numpy(codes if codes.flags.writeable else codes.copy())
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "model_"):
-            raise _NotFitted("This Autoencoder instance is not fitted yet", hint="call fit(X) first, or latente.load(path)")
+            raise _NotFitted(
+                "This Autoencoder instance is not fitted yet", hint="call fit(X) first, or latente.load(path)"
+            )
 
 
 def load(path: str | Path) -> Autoencoder:
@@ -342,8 +354,14 @@ def _silent(row: dict[str, Any], history: History) -> None:
     """No progress line."""
 
 
-def _note(text: str) -> None:
-    warnings.warn(text, DataWarning, stacklevel=4)
+def read_noted(path: str | Path, kind: str, **options: Any) -> Any:
+    """Data of a file; what its reader remarks becomes DataWarnings."""
+    notes: list[str] = []
+    raw = read(path, kind, note=notes.append, **options)
+    # After the reading, which silences the warnings of the libraries it uses.
+    for note in notes:
+        warnings.warn(note, DataWarning, stacklevel=3)
+    return raw
 
 
 def _has_form(X: Any) -> bool:

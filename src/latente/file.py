@@ -3,8 +3,8 @@
     metadata["latente"] = {"card": {...}, "digest": "<64 hex>", "format": 1, "schema": {...}, "spec": {...}}
 
 `spec` is parts and training settings, `schema` the fitted kind, `card` what a reader wants to know. There is no pickle
-and no import path in it. `digest` is the SHA-256 of the whole file with these 64 characters read as zeros. `format` rises
-when an old reader would misread a new file; `_MIGRATIONS[n]` turns a document of format n into one of format n + 1.
+and no import path in it. `digest` is the SHA-256 of the whole file with these 64 characters read as zeros. `format`
+rises when an old reader would misread a new file; `_MIGRATIONS[n]` turns a document of format n into one of n + 1.
 Equal models are equal bytes: one metadata key, JSON keys sorted, tensors in name order.
 """
 
@@ -57,8 +57,8 @@ def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
 def read(path: str | Path) -> tuple[Document, bytes]:
     """The checked document of a model file, and the file's bytes. Needs no torch.
 
-    A run folder stands for the model in it. Raises DataError if there is no such file, ModelFileError, saying which, for
-    a truncated, damaged or foreign file or one of a newer format.
+    A run folder stands for the model in it. Raises DataError if there is no such file, ModelFileError, saying which,
+    for a truncated, damaged or foreign file or one of a newer format.
     """
     path = Path(path)
     if path.is_dir():
@@ -66,7 +66,9 @@ def read(path: str | Path) -> tuple[Document, bytes]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"there is no model at {path}", hint="latente fit DATA makes one; latente demo shows how") from None
+        raise DataError(
+            f"there is no model at {path}", hint="latente fit DATA makes one; latente demo shows how"
+        ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     return parse(data, str(path)), data
@@ -81,15 +83,21 @@ def parse(data: bytes, name: str) -> Document:
         header = json.loads(data[8 : 8 + size])
         text = header.get("__metadata__", {}).get(_KEY)
     except (ValueError, AttributeError, RecursionError):
-        raise ModelFileError(f"{name} is damaged: its header is no JSON", hint="copy it again from its source") from None
+        raise ModelFileError(
+            f"{name} is damaged: its header is no JSON", hint="copy it again from its source"
+        ) from None
     if not isinstance(text, str):
-        raise ModelFileError(f"{name} is a safetensors file, but not one of latente's", hint="latente fit DATA makes one")
+        raise ModelFileError(
+            f"{name} is a safetensors file, but not one of latente's", hint="latente fit DATA makes one"
+        )
     try:
         document = json.loads(text)
         digest = document["digest"]
         length = 8 + size + max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        raise ModelFileError(f"{name} is damaged: its document cannot be read", hint="copy it again from its source") from None
+        raise ModelFileError(
+            f"{name} is damaged: its document cannot be read", hint="copy it again from its source"
+        ) from None
     if len(data) < length:
         raise ModelFileError(f"{name} is cut off: {len(data):,} of {length:,} bytes are there", hint="copy it again")
     version = document.get("format")
@@ -99,7 +107,9 @@ def parse(data: bytes, name: str) -> Document:
         )
     mark = str(digest).encode()
     if len(mark) != 64 or data.count(mark) != 1 or _digest(data, mark) != digest:
-        raise ModelFileError(f"{name} is damaged: its digest does not match its content", hint="copy it again from its source")
+        raise ModelFileError(
+            f"{name} is damaged: its digest does not match its content", hint="copy it again from its source"
+        )
     for step in range(version if isinstance(version, int) else FORMAT, FORMAT):
         document = _MIGRATIONS[step](document)
     for key, kind in _NEEDED.items():
@@ -113,7 +123,7 @@ def _digest(data: bytes, mark: bytes) -> str:
 
 
 def tensors(data: bytes, wanted: "dict[str, tuple[str, tuple[int, ...]]]", name: str) -> "dict[str, np.ndarray]":
-    """The tensors of a file's bytes: exactly those wanted, by name, dtype and shape. Raises ModelFileError otherwise."""
+    """The tensors of a file's bytes: exactly those wanted, by name, dtype and shape; ModelFileError otherwise."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -125,7 +135,7 @@ def tensors(data: bytes, wanted: "dict[str, tuple[str, tuple[int, ...]]]", name:
     if got != wanted:
         odd = sorted(k for k in got.keys() | wanted.keys() if got.get(k) != wanted.get(k))[0]
         raise ModelFileError(
-            f"{name} does not hold the model that it describes: tensor {odd!r} is {got.get(odd)}, expected {wanted.get(odd)}",
+            f"{name} does not hold the model it describes: tensor {odd!r} is {got.get(odd)}, not {wanted.get(odd)}",
             hint="fit the model anew with this version",
         )
     return found

@@ -36,7 +36,7 @@ def part(role: str, name: str) -> Callable[[T], T]:
     """Register a frozen dataclass as the part `name` of `role`."""
 
     def register(cls: T) -> T:
-        cls.role, cls.name = role, name
+        cls.role, cls.name = role, name  # type: ignore[attr-defined]
         _CLASSES[role, name] = cls
         return cls
 
@@ -93,7 +93,9 @@ def from_json(role: str, document: Any) -> Any:
     if isinstance(document, str):
         document = {"part": document}
     if not isinstance(document, dict) or not isinstance(document.get("part"), str):
-        raise ConfigError(f"a {role} is a name or a table with a 'part', not {document!r}", hint=nearest("", names(role)))
+        raise ConfigError(
+            f"a {role} is a name or a table with a 'part', not {document!r}", hint=nearest("", names(role))
+        )
     cls = find(role, document["part"])
     return build(cls, {k: v for k, v in document.items() if k not in ("part", "role")}, f"{role} {document['part']!r}")
 

@@ -55,7 +55,7 @@ class Kind(ABC):
 
     @abstractmethod
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        """Compact rows as the float32 that models take; with a generator, what is drawn anew in every training batch."""
+        """Compact rows as the float32 that models take; with a generator, what each training batch draws anew."""
 
     @abstractmethod
     def restore(self, x: Tensor) -> Any:

@@ -117,7 +117,7 @@ class Datetime(_Scaled):
         stamps = pd.Series(np.rint(values * per_day).astype("int64") * (NANOS_PER_DAY // per_day))
         if self.dtype == "date":
             return stamps.astype("datetime64[ns]").dt.date
-        return pd.to_datetime(stamps, unit="ns", utc="," in self.dtype).astype(self.dtype)
+        return pd.to_datetime(stamps, unit="ns", utc="," in self.dtype).astype(self.dtype)  # type: ignore[call-overload]
 
     @property
     def summary(self) -> str:

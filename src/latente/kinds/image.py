@@ -70,12 +70,12 @@ class Image(Kind):
 
     def to_batch(self, raw: Any) -> Batch:
         pictures, observed = as_pictures(raw)
-        n, h, w, c = pictures.shape
+        _, h, w, c = pictures.shape
         if (c, h, w) != self.shape:
             raise DataError(
                 f"pictures of {w}×{h} pixels in {c} channel(s), and the model was fitted on "
                 f"{self.shape[2]}×{self.shape[1]} in {self.shape[0]}",
-                hint="resize them, or give the folder or zip itself: pictures from files are brought to the model's size",
+                hint="resize them, or give the folder or zip: pictures from files are brought to the model's size",
             )
         pixels = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
         # torch has no read-only tensors: a memory map or a view of bytes is copied.
@@ -163,7 +163,7 @@ def as_pictures(raw: Any) -> tuple[np.ndarray, np.ndarray | None]:
     if array.dtype == np.uint8:
         return array, None
     values = array.astype(np.float32)
-    gaps = np.isnan(values).any(-1)
+    gaps = np.asarray(np.isnan(values).any(-1))
     low, high = (
         (float(f(np.where(np.isnan(values), 0, values))) for f in (np.min, np.max)) if values.size else (0.0, 0.0)
     )

@@ -173,7 +173,7 @@ def _bytes(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     pixels = np.empty(x.shape, np.uint8)
     for i, picture in enumerate(x):  # one by one: a float copy of everything would be four to eight times the result
         pixels[i] = np.rint(np.nan_to_num(picture.astype(np.float64), nan=0.0) * 255)
-    return pixels, ~lost.any(-1) if lost.any() else None
+    return pixels, np.asarray(~lost.any(-1)) if lost.any() else None
 
 
 def _refit(pixels: np.ndarray, seen: np.ndarray | None, shape: Shape) -> tuple[np.ndarray, np.ndarray | None]:

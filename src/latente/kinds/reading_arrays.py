@@ -69,8 +69,8 @@ def _npz(path: Path, note: Note) -> Stored:
     require_room(max((info.file_size for info in members.values()), default=0), path.name)
     # Opened here: numpy forgets to close a file whose zip directory is broken.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-        name = next((name for name in _DATA if name in members), None)
-        if name is not None:
+        name = next((name for name in _DATA if name in members), "")
+        if name:
             x = file[name]
         else:
             # Loaded one by one: an npz does not tell dimensions beforehand.

@@ -42,7 +42,8 @@ class Table(Kind):
 
     @classmethod
     def accepts(cls, raw: Any) -> bool:
-        return _frame_of(raw) is not None or getattr(raw, "ndim", 0) == 2
+        rows = isinstance(raw, (list, tuple)) or (hasattr(raw, "__array__") and not hasattr(raw, "ndim"))
+        return rows or _frame_of(raw) is not None or getattr(raw, "ndim", 0) == 2
 
     def learn(self, raw: Any) -> "Table":
         frame = as_frame(raw)
@@ -155,7 +156,7 @@ class Table(Kind):
         absent = [c for c in wanted if c not in got]
         if absent:
             raise DataError(
-                f"{len(absent)} of the {len(wanted)} columns that the model was fitted on are not there: {_few(absent)}",
+                f"{len(absent)} of the {len(wanted)} columns of the model are not there: {_few(absent)}",
                 hint=f"add them (empty cells are allowed); the data have {_few(got)}",
             )
         extra = [c for c in got if c not in wanted]
@@ -168,6 +169,8 @@ class Table(Kind):
 
 class _Encoder(nn.Module):
     """Columns -> features, with gaps told apart from zeros -> the body."""
+
+    owner: Tensor
 
     def __init__(self, likelihood: Likelihood, owner: Tensor, columns: int, body: nn.Module) -> None:
         super().__init__()

@@ -269,7 +269,9 @@ def _write_pictures(pictures: Pictures, path: Path, ending: str) -> None:
     elif ending == ".gif":
         atomic_write(path, animation(pictures))
     elif ending == ".npy":
-        _write_arrays(path, {"X": pictures.pixels})
+        # Grey pictures without their axis of one channel, as most arrays of pictures are.
+        grey = pictures.pixels.shape[-1] == 1
+        _write_arrays(path, {"X": pictures.pixels[..., 0] if grey else pictures.pixels})
     else:
         arrays = {"X": pictures.pixels}
         if pictures.labels is not None:

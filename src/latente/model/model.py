@@ -1,9 +1,9 @@
 """The model: three distributions over a batch, and one pass through them.
 
-    encode(batch) -> q(z|x)        prior() -> p(z)        decode(z) -> p(x|z)
+encode(batch) -> q(z|x)        prior() -> p(z)        decode(z) -> p(x|z)
 
-    batch ──corrupt──▶ encoder ──▶ head ──▶ q(z|x) ──sample──▶ z ──▶ decoder ──▶ likelihood ──▶ p(x|z)
-                                              └──── KL to p(z) ────┘                              └─ log p(batch|z)
+batch ──corrupt──▶ encoder ──▶ head ──▶ q(z|x) ──sample──▶ z ──▶ decoder ──▶ likelihood ──▶ p(x|z)
+                                          └──── KL to p(z) ────┘                              └─ log p(batch|z)
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -92,7 +92,7 @@ class Model(nn.Module):
     """Encoder, latent head, prior, decoder and likelihood, joined.
 
     `generator` is the only source of randomness of a pass. `progress` is the share of the training run that is done
-    (1 outside training): warm-ups follow it. `bfloat16`: whether encoder and decoder compute in bfloat16.
+    (1 outside training): warm-ups follow it. `low_precision`: whether encoder and decoder compute in bfloat16.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Model(nn.Module):
         self.corruption = corruption
         self.generator: torch.Generator | None = None
         self.progress = 1.0
-        self.bfloat16 = False
+        self.low_precision = False
 
     def encode(self, batch: Batch) -> Posterior:
         """q(z|x) of each row."""
@@ -130,7 +130,7 @@ class Model(nn.Module):
 
     def _low(self) -> AbstractContextManager[Any]:
         """Where the nets compute in bfloat16. Heads, densities, KL and losses never do."""
-        if not self.bfloat16:
+        if not self.low_precision:
             return nullcontext()
         return torch.autocast(next(self.parameters()).device.type, dtype=torch.bfloat16)
 

@@ -28,8 +28,8 @@ class Train:
     epochs, steps: length of the run; neither: planned from the number of rows. time_limit: seconds after which the run
     ends; its schedules are planned to it. lr: Adam's peak rate, reached after `lr_warmup` of the run and lowered along
     a cosine. scale_lr: factor on it for learned scales. ema: decay of the averaged weights, 0 for none. clip: largest
-    gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience: epochs without a better
-    held-out loss. precision: what the nets compute in; losses are float32 always.
+    gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience:
+    evaluations without a better held-out loss. precision: what the nets compute in; losses are float32 always.
     """
 
     epochs: int | None = None

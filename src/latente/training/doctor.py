@@ -41,7 +41,9 @@ def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[s
             "if it is more than a few, lower the rate: --set train.lr=1e-4"
         )
     if history.ended == "planned steps" and _still_falling(history):
-        found.append("the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)")
+        found.append(
+            "the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)"
+        )
     return found
 
 
@@ -72,9 +74,9 @@ def _overfit(history: "History") -> list[str]:
     scale = max(1.0, 0.05 * abs(best["val"]["loss"]))
     if worse > scale and gap > scale:
         return [
-            f"over-fitting: after epoch {best['epoch']:.0f} the held-out loss rose by {worse:.1f} nats while training went "
-            "on falling; the weights of the best epoch were kept. More rows, a smaller net (--set nets.widths=[64]) or "
-            "a corruption (--recipe denoising) help"
+            f"over-fitting: after epoch {best['epoch']:.0f} the held-out loss rose by {worse:.1f} nats while training "
+            "went on falling; the weights of the best epoch were kept. More rows, a smaller net "
+            "(--set nets.widths=[64]) or a corruption (--recipe denoising) help"
         ]
     return []
 

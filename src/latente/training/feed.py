@@ -9,8 +9,8 @@ from torch import Tensor
 from ..model.batch import Batch
 from ..model.spec import Train
 
-# A run that nobody planned: so many epochs, but neither fewer steps than a small table needs nor more than one waits for.
-# Early stopping ends most runs before.
+# A run that nobody planned: so many epochs, but neither fewer steps than a small table needs nor more than one waits
+# for. Early stopping ends most runs before.
 EPOCHS, MIN_STEPS, MAX_STEPS = 100, 1_500, 30_000
 # Below this number of rows none is held out: too few to tell a better model from a luckier one.
 MIN_HELD_OUT = 10
@@ -49,7 +49,7 @@ def split(data: Batch, config: Train, generator: torch.Generator) -> tuple[Batch
 
 
 def batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """One epoch in random order, `size` rows at a time; the last batch has what is left, if that is more than one row."""
+    """One epoch in random order, `size` rows at a time; the last has what is left, if more than one row."""
     for index in torch.randperm(rows, generator=generator).split(size):
         # A batch of one row teaches nothing but noise; that row has its turn in the next epoch.
         if len(index) > 1:

@@ -1,8 +1,8 @@
 """The training loop.
 
-    resident rows ──permutation──▶ prepare ──▶ objective ──backward──▶ fused Adam ──▶ averaged weights
-                                                                                        │ each epoch
-                                                       held-out rows ──▶ best weights ◀─┘
+resident rows ──permutation──▶ prepare ──▶ objective ──backward──▶ fused Adam ──▶ averaged weights
+                                                                                    │ each epoch
+                                                   held-out rows ──▶ best weights ◀─┘
 """
 
 import math
@@ -65,12 +65,13 @@ def train(
     assert fit_rows is not None
     pace = plan(len(fit_rows), config)
     history = History(precision=precision_of(model, config), device=device, training_rows=len(fit_rows))
-    model.bfloat16 = history.precision == "bfloat16"
+    model.low_precision = history.precision == "bfloat16"
     history.held_out_rows = 0 if held_out is None else len(held_out)
     # Of so many rows the mean is known well enough.
     model.center(kind.prepare(fit_rows.rows(slice(0, 10 * EVAL_ROWS))))
     optimiser = Optimiser(model, config)
-    totals, best, patience = Totals(), math.inf, config.patience
+    totals, patience = Totals(), config.patience
+    best: float | None = None
     start = time.perf_counter()
     try:
         while not history.ended:
@@ -92,7 +93,7 @@ def train(
                     row["share"] = share(history.steps, pace.steps, history.seconds, config.time_limit)
                     history.rows.append(row)
                     score = row["val"]["loss"] if held_out is not None else -math.inf
-                    if held_out is not None and score < best - 1e-4 * abs(best):
+                    if held_out is not None and (best is None or score < best - 1e-4 * abs(best)):
                         best, patience, row["best"] = score, config.patience, True
                         history.best_epoch = row["epoch"]
                         optimiser.keep()
@@ -107,7 +108,7 @@ def train(
     history.seconds = time.perf_counter() - start
     optimiser.finish()
     # From here on in full precision, as the model will be used.
-    model.progress, model.bfloat16 = 1.0, False
+    model.progress, model.low_precision = 1.0, False
     settle(model, fit_rows, held_out, kind, config)
     history.findings = doctor.examine(model, fit_rows, kind, history)
     model.generator = None
@@ -121,7 +122,13 @@ def share(steps: int, planned: int | None, seconds: float, limit: float | None) 
 
 @torch.no_grad()
 def evaluate(
-    model: Model, objective: Objective, held_out: Batch | None, kind: Kind, config: Train, optimiser: Optimiser, history: History
+    model: Model,
+    objective: Objective,
+    held_out: Batch | None,
+    kind: Kind,
+    config: Train,
+    optimiser: Optimiser,
+    history: History,
 ) -> dict[str, Any]:
     """Mean loss and terms of the averaged weights on the held-out rows, as at the end of the run; and active units."""
     if held_out is None:

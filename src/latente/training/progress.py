@@ -1,6 +1,6 @@
 """The progress line, on stderr.
 
-    epoch 12/50 · 3m10s left · val −ELBO 84.1 ↓ best · rec 61.0 · KL 23.1 nats · active 14/16 · 18.2k rows/s · 1.2 GB
+epoch 12/50 · 3m10s left · val −ELBO 84.1 ↓ best · rec 61.0 · KL 23.1 nats · active 14/16 · 18.2k rows/s · 1.2 GB
 """
 
 import resource

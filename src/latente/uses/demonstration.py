@@ -61,8 +61,9 @@ def _tell(figures: dict[str, Any], folder: Path) -> None:
     for name in ("digits", "cancer"):
         f = figures[name]
         _say(
-            f"{name}: −ELBO {f['neg_elbo']:.1f}, importance-weighted −log p(x) {f['iw_nll']:.1f} nats on {f['rows']} new rows; "
-            f"{f['active_units']}/{f['dim']} units; reconstruction error {f['error']:.1%} of the variance, PCA {f['error_pca']:.1%}"
+            f"{name}: −ELBO {f['neg_elbo']:.1f}, importance-weighted −log p(x) {f['iw_nll']:.1f} nats "
+            f"on {f['rows']} new rows; {f['active_units']}/{f['dim']} units; "
+            f"reconstruction error {f['error']:.1%} of the variance, PCA {f['error_pca']:.1%}"
         )
     rank = figures["cancer"]["rank_of_it"]
     _say(f"a row with an impossible radius ranks {rank} of {figures['cancer']['rows']} by its score")
@@ -85,7 +86,7 @@ def _cancer() -> tuple[pd.DataFrame, pd.DataFrame]:
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer(as_frame=True)
-    frame = data.frame.assign(target=pd.Categorical.from_codes(data.target, list(data.target_names)))
+    frame = data.frame.assign(target=pd.Categorical(data.target_names[data.target]))
     frame = frame.sample(frac=1, random_state=np.random.RandomState(0)).reset_index(drop=True)
     return frame[:455], frame[455:].reset_index(drop=True)
 

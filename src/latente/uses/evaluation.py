@@ -18,11 +18,14 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
         raise ConfigError(f"samples must be 1 or more, not {samples}")
     generator = torch.Generator().manual_seed(seed)
     parts, codes, volume = [], [], []
+    density = True
     model_error = pca_error = spread = 0.0
     for batch in ae.batches(data):
         parts.append(bounds(ae.model_, batch, samples, generator))
         with torch.no_grad():
-            codes.append(ae.model_.encode(batch).mean)
+            q = ae.model_.encode(batch)
+        codes.append(q.mean)
+        density = q.has_density
         volume.append(ae.schema_.log_volume(batch))
         x, expected = baseline.features(ae.model_, batch)
         model_error += float(np.square(x - expected).sum())
@@ -30,7 +33,6 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
         spread += float(np.square(x - ae._baseline.mean).sum())
     log_p, rec, kl = (torch.cat([getattr(p, name) for p in parts]).double() for name in ("log_p", "rec", "kl"))
     n = len(log_p)
-    density = ae.model_.encode(next(ae.batches(data))).has_density
     figures: dict[str, Any] = {"rows": n, "dim": ae._n_features_out}
     if density:
         figures |= {

@@ -1,7 +1,6 @@
 """Filling missing cells with what a model expects of them."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from ..estimator import Autoencoder
 from ..kinds.image import Image, as_pictures
-from ..kinds.reading import read
 from ..kinds.table import as_frame
 from ..model.batch import Batch
 
@@ -31,15 +29,10 @@ def expected(ae: Autoencoder, batch: Batch, rounds: int) -> Tensor:
 
 def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
     """`data` with its missing cells filled, in the form in which it came."""
-    raw = data
-    if isinstance(raw, (str, Path)):
-        raw = read(raw, ae.schema_.name, note=lambda text: None, **ae.schema_.read_options)
-    rows = torch.cat([expected(ae, batch, rounds) for batch in ae.batches(data)])
+    raw = ae.rows(data)
+    rows = torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)])
     if isinstance(ae.schema_, Image):
-        pixels, seen = as_pictures(raw)
-        restored = as_pictures(ae.schema_.restore(rows))[0]
-        out = restored if seen is None else np.where(seen[..., None], pixels, restored)
-        return out[..., 0] if ae.schema_.flat else out
+        return _pictures(ae, raw, rows)
     filled = ae.schema_.restore(rows)
     if hasattr(raw, "toarray") or isinstance(raw, (np.ndarray, list)):
         original = np.asarray(raw.toarray() if hasattr(raw, "toarray") else raw)
@@ -51,6 +44,17 @@ def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
         if gaps.any() and label in filled.columns:
             frame[label] = _put(frame[label], filled[label], gaps)
     return type(raw)(frame) if type(raw).__module__.startswith("polars") else frame
+
+
+def _pictures(ae: Autoencoder, raw: Any, rows: Tensor) -> np.ndarray:
+    """Pictures with their missing pixels filled: an array as it came, anything else as uint8."""
+    restored = ae.schema_.restore(rows)
+    if isinstance(raw, np.ndarray) and raw.dtype != np.uint8:
+        return np.where(np.isnan(raw), restored.reshape(raw.shape), raw)
+    pixels, seen = as_pictures(raw)
+    if seen is not None:
+        pixels = np.where(seen[..., None], pixels, as_pictures(restored)[0])
+    return pixels.reshape(restored.shape)
 
 
 def _put(column: pd.Series, filled: pd.Series, gaps: np.ndarray) -> pd.Series:

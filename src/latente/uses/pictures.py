@@ -14,7 +14,7 @@ ACROSS = 10
 
 
 def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
-    """reconstructions.png (a row of originals above a row of reconstructions, five times) and samples.png (100 draws)."""
+    """reconstructions.png (five rows of originals, each above its reconstructions) and samples.png (100 draws)."""
     pixels, _ = as_pictures(raw)
     # Evenly over the data: a folder of class folders shows every class.
     chosen = pixels[np.linspace(0, len(pixels) - 1, min(5 * ACROSS, len(pixels))).astype(int)]

@@ -1,12 +1,11 @@
 """Run folders: a fit, everything it said, and what it left.
 
-    run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  [reconstructions.png  samples.png]
+run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  [reconstructions.png  samples.png]
 """
 
 import json
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import pandas as pd
 from .. import __version__
 from ..atomic import atomic_write
 from ..errors import ConfigError, DataError
-from ..estimator import Autoencoder
-from ..kinds.base import DataWarning
+from ..estimator import Autoencoder, read_noted
 from ..kinds.image import Image
 from ..kinds.reading import read
 from ..kinds.writing import write
@@ -31,7 +29,7 @@ def load(data: Any, kind: str, header: str, label_col: str | None) -> tuple[Any,
     name = "data"
     if isinstance(data, (str, Path)):
         name = Path(data).name.split(".")[0] or "data"
-        data = read(data, kind, header=header, note=lambda text: warnings.warn(text, DataWarning, stacklevel=2))
+        data = read_noted(data, kind, header=header)
     labels = getattr(data, "labels", None)
     if label_col is not None:
         if not hasattr(data, "columns") or label_col not in list(data.columns):
@@ -72,7 +70,9 @@ def claim(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}", hint="choose a folder that you may write to") from None
+        raise ConfigError(
+            f"{folder} cannot be made: {error.strerror}", hint="choose a folder that you may write to"
+        ) from None
 
 
 class _Log:
@@ -118,7 +118,10 @@ def _finish(ae: Autoencoder, raw: Any, labels: Any, name: str, target: Path, log
         "findings": h.findings,
     }
     write(run, target / "run.json")
-    write(ae.spec_.to_json() | {"kind": None if ae.spec_.kind is None else {"part": ae.spec_.kind.name}}, target / "spec.json")
+    write(
+        ae.spec_.to_json() | {"kind": None if ae.spec_.kind is None else {"part": ae.spec_.kind.name}},
+        target / "spec.json",
+    )
     words = [*log.lines, f"ended: {h.ended}", *(f"doctor: {f}" for f in h.findings)]
     atomic_write(target / "log.txt", ("\n".join(words) + "\n").encode())
     if isinstance(ae.schema_, Image):
@@ -137,7 +140,9 @@ def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
     if isinstance(data, pd.Series):
         return data.to_frame().T
     array = np.asarray(data)
-    return array[None] if not hasattr(data, "columns") and array.ndim in (1, 2, 3) and not _is_batch(array, kind) else data
+    return (
+        array[None] if not hasattr(data, "columns") and array.ndim in (1, 2, 3) and not _is_batch(array, kind) else data
+    )
 
 
 def one(rows: Any, index: int) -> Any:

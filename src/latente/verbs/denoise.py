@@ -31,7 +31,7 @@ def denoise(
     with torch.no_grad():
         for batch in model.batches(data):
             q = model.model_.encode(batch)
-            # One draw at a time keeps memory at one batch.
-            total = sum(model.model_.decode(q.sample(1, generator)).expectation[0] for _ in range(samples))
-            clean.append(model.model_.likelihood.from_features(total / samples))
+            draws = (model.model_.decode(q.sample(1, generator)).expectation[0] for _ in range(samples))
+            mean = torch.stack(tuple(draws)).mean(0)
+            clean.append(model.model_.likelihood.from_features(mean))
     return model.schema_.restore(torch.cat(clean))

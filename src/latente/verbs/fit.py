@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 def fit(
     data: Annotated[Any, DATA],
     *,
-    recipe: Annotated[str, "a recipe's name (ae denoising sparse contractive vae beta-vae iwae mixture) or a file"] = "vae",
+    recipe: Annotated[
+        str, "a recipe's name (ae denoising sparse contractive vae beta-vae iwae mixture) or a file"
+    ] = "vae",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; the recipe's unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,

@@ -16,9 +16,9 @@ def impute(
 ) -> Any:
     """Missing cells (empty, NaN, or transparent pixels) filled by the mean, or most probable level, given the others.
 
-    Observed cells are not touched. The first round encodes the observed cells alone; each further one encodes the row as
-    filled so far, a mean-field version of pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv:1401.4082, app. F). A
-    column that the model does not hold (identifiers) stays missing. Raises DataError if the data do not fit the model.
+    Observed cells are not touched. The first round encodes the observed cells alone; each further one encodes the row
+    as filled so far, a mean-field version of pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv:1401.4082, app. F).
+    A column that the model does not hold (identifiers) stays missing. Raises DataError if the data do not fit.
     """
     from ..errors import ConfigError
     from ..uses import imputation

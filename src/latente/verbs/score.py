@@ -20,8 +20,9 @@ def score(
     """Anomaly score of each row, in nats: on average an upper bound on −log p(x). [rows]
 
     Higher is stranger. Missing entries are left out, not guessed, so a row with many of them scores lower: compare rows
-    with the same pattern. A row's score does not depend on the rows beside it. For a point latent, which has no density,
-    it is −log p(x|z) of the row's own code. Raises DataError if the columns differ from those the model was fitted on.
+    with the same pattern. A row's score does not depend on the rows beside it. For a point latent, which has no
+    density, it is −log p(x|z) of the row's own code.
+    Raises DataError if the columns differ from those the model was fitted on.
 
     Source: the importance-weighted bound of Burda et al. 2016, eq. 8.
     """

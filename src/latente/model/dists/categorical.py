@@ -18,9 +18,7 @@ class CategoricalDist(Dist):
 
     def cells(self, x: Tensor) -> Tensor:
         index = x.long()
-        picked = [
-            lp.gather(-1, index[:, j : j + 1].expand(*lp.shape[:-1], 1)) for j, lp in enumerate(self.log_p)
-        ]
+        picked = [lp.gather(-1, index[:, j : j + 1].expand(*lp.shape[:-1], 1)) for j, lp in enumerate(self.log_p)]
         return torch.cat(picked, -1)
 
     @property
@@ -38,7 +36,7 @@ class CategoricalDist(Dist):
     def sample(self, generator: torch.Generator | None) -> Tensor:
         draws = []
         for lp in self.log_p:
-            u = torch.rand(lp.shape[:-1] + (1,), generator=generator, device=lp.device)
+            u = torch.rand((*lp.shape[:-1], 1), generator=generator, device=lp.device)
             # Inverse CDF; the last level takes what rounding leaves over.
             draws.append((lp.exp().cumsum(-1)[..., :-1] < u).sum(-1))
         return torch.stack(draws, -1).float()

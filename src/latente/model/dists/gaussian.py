@@ -45,6 +45,9 @@ class GaussianDist(Dist):
 
 
 class _Gaussian(Likelihood):
+    variance: Tensor  # of a closed-form scale
+    seen: Tensor  # batches since the last restart
+
     def __init__(self, shape: tuple[int, ...], scale: str, per: str) -> None:
         super().__init__()
         self.out_shape, self.scale, self.measured = shape, scale, scale == "closed-form"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,8 @@ class MixedDist(Dist):
 
 
 class _Mixed(Likelihood):
+    inverse: Tensor
+
     def __init__(self, groups: list[tuple[tuple[int, ...], Likelihood]]) -> None:
         super().__init__()
         self.members = nn.ModuleList([member for _, member in groups])
@@ -59,7 +62,9 @@ class _Mixed(Likelihood):
 
     def forward(self, params: Tensor) -> MixedDist:
         pieces = params.split(self.sizes, -1)
-        groups = tuple((self._columns(i), m(piece)) for i, (m, piece) in enumerate(zip(self.members, pieces, strict=True)))
+        groups = tuple(
+            (self._columns(i), m(piece)) for i, (m, piece) in enumerate(zip(self.members, pieces, strict=True))
+        )
         return MixedDist(groups, self.inverse)
 
     def features(self, x: Tensor) -> Tensor:
@@ -92,7 +97,7 @@ class _Mixed(Likelihood):
 class Mixed:
     """Groups of columns, each `(columns, likelihood)`; every column is in exactly one group."""
 
-    groups: tuple[tuple, ...] = ()  # type: ignore[type-arg]
+    groups: tuple[tuple[Any, ...], ...] = ()
 
     def build(self, shape: tuple[int, ...]) -> Likelihood:
         """The likelihood of a table's columns; `shape` is (number of columns,)."""

@@ -27,7 +27,8 @@ class _Up(nn.Module):
 class Conv:
     """3×3 convolutions: each stage halves the picture (down to `smallest` pixels a side) and has a residual block.
 
-    channels: of the first stage; each later stage doubles them up to four times that. width: features beside the latent.
+    channels: of the first stage; each later stage doubles them up to four times that. width: features beside the
+    latent.
     """
 
     channels: int = 32

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -56,27 +57,22 @@ class Stack(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], activation: str, residual: bool, open_end: bool) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)])
+        self.layers = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         names = [activation] * len(self.layers)
         if open_end and names:
             names[-1] = "identity"
-        self.acts = tuple(ACTIVATIONS[n] for n in names)
-        pairs = zip(sizes, sizes[1:], names, strict=False)
-        self.skips = tuple(residual and a == b and n != "identity" for a, b, n in pairs)
+        self.acts = tuple(names)
+        pairs = zip(pairwise(sizes), names, strict=True)
+        self.skips = tuple(residual and a == b and n != "identity" for (a, b), n in pairs)
 
     def forward(self, h: Tensor) -> Tensor:
         weights = [w for layer in self.layers for w in (layer.weight, layer.bias)]
-        if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled() and not _twice(h):
+        if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled():
             return _LowPrecision.apply(h, self.acts, self.skips, *weights)
         for layer, act, skip in zip(self.layers, self.acts, self.skips, strict=True):
-            y = act.forward(layer(h))
+            y = ACTIVATIONS[act].forward(layer(h))
             h = h + y if skip else y
         return h
-
-
-def _twice(h: Tensor) -> bool:
-    """Whether a second derivative may be asked for (the contractive objective): that is autograd's own business."""
-    return h.requires_grad and h.is_leaf
 
 
 class _LowPrecision(torch.autograd.Function):
@@ -95,7 +91,7 @@ class _LowPrecision(torch.autograd.Function):
         with torch.autocast(h.device.type, enabled=False):
             for i, (act, skip) in enumerate(zip(acts, skips, strict=True)):
                 x = torch.addmm(low[2 * i + 1], h, low[2 * i].t())
-                y = act.forward(x)
+                y = ACTIVATIONS[act].forward(x)
                 saved += [h, x, y]
                 h = h + y if skip else y
         ctx.save_for_backward(*saved, *low[::2])
@@ -108,7 +104,7 @@ class _LowPrecision(torch.autograd.Function):
         g, found = gradients[0].to(torch.bfloat16), []
         for i in reversed(range(n)):
             h, x, y = saved[3 * i : 3 * i + 3]
-            inner = ctx.acts[i].backward(g, x, y)
+            inner = ACTIVATIONS[ctx.acts[i]].backward(g, x, y)
             found += [inner.sum(0).float(), (inner.t() @ h).float()]
             if i or ctx.first:
                 back = inner @ low[i]

@@ -14,8 +14,8 @@ from ..model import Loss, Model
 class Contractive:
     """Reconstruction plus weight · ‖∂ code / ∂ x‖², the squared Frobenius norm of the encoder's Jacobian.
 
-    Source: Rifai et al. 2011 (ICML), eq. 2–4. Their norm is exact for one sigmoid layer; ours is an unbiased estimate for
-    any encoder, ‖∂(v·code)/∂x‖² with v of random signs, E = the norm: one more backward pass a step. Categories are
+    Source: Rifai et al. 2011 (ICML), eq. 2–4. Their norm is exact for one sigmoid layer; ours is an unbiased estimate
+    for any encoder, ‖∂(v·code)/∂x‖² with v of random signs, E = the norm: one more backward pass a step. Categories are
     constants here: only real cells have a derivative.
     """
 
@@ -26,11 +26,14 @@ class Contractive:
 
     def __call__(self, model: Model, batch: Batch) -> Loss:
         x = batch.x.detach().requires_grad_()
+        # The low-precision stack has no second derivative.
+        low, model.low_precision = model.low_precision, False
         # Evaluation runs under no_grad, but the Jacobian needs a graph.
         with torch.enable_grad():
             code = model.encode(Batch(x, batch.observed, batch.context)).mean
             v = torch.randint(0, 2, code.shape, generator=model.generator, device=code.device) * 2.0 - 1.0
             (slope,) = torch.autograd.grad((code * v).sum(), x, create_graph=model.training)
+        model.low_precision = low
         norm = slope.square().flatten(1).sum(-1).mean()
         out = model.run(batch)
         rec = -out.log_px.mean()

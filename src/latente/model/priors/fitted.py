@@ -1,6 +1,7 @@
 """A Gaussian mixture fitted to the codes after training, so that a plain autoencoder can draw new rows too."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from .base import PriorModule
 
 class _Fitted(PriorModule):
     fitted_afterwards = True
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
 
     def __init__(self, dim: int, components: int) -> None:
         super().__init__()
@@ -46,13 +50,11 @@ class _Fitted(PriorModule):
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         ridge = 1e-6 + 1e-3 * float(x.var(0).mean())
         mixture = GaussianMixture(k, reg_covar=ridge, random_state=np.random.RandomState(seed), max_iter=200, tol=1e-2)
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an EM that stops early is still a valid density
             mixture.fit(x)
         # Unused components repeat the first with weight zero: the tensors' shape is the part's.
-        pick = np.r_[np.arange(k), np.zeros(len(self.weights) - k, int)]
+        pick = np.r_[np.arange(k), np.zeros(len(self.weights) - k, np.int64)]
         weights = np.r_[mixture.weights_, np.full(len(self.weights) - k, 0.0)]
         self.weights.copy_(torch.from_numpy(weights))
         self.means.copy_(torch.from_numpy(mixture.means_[pick]))
@@ -62,7 +64,7 @@ class _Fitted(PriorModule):
 @part("prior", "fitted")
 @dataclass(frozen=True)
 class Fitted:
-    """p(z) = Σ_k w_k N(m_k, C_k), fitted to the codes of the training rows after training; it adds nothing to the loss."""
+    """p(z) = Σ_k w_k N(m_k, C_k), fitted to the codes of the training rows after training; no part of the loss."""
 
     components: int = 10
 

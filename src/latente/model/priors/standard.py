@@ -15,6 +15,8 @@ from .base import PriorModule
 
 
 class _Standard(PriorModule):
+    zero: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
