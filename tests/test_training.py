@@ -176,6 +176,51 @@ def test_a_device_that_is_not_there_is_refused():
         Autoencoder(device="cuda", steps=2).fit(line_data())
 
 
+def test_a_run_shorter_than_an_epoch_is_evaluated_too():
+    ae = Autoencoder(dim=2, steps=3, random_state=0).fit(line_data(2000))
+    assert len(ae.history_.rows) == 1
+    assert ae.card_["held_out"]["loss"] > 0
+
+
+def test_the_optimiser_is_adam():
+    from torch import nn
+
+    from latente.training.optimiser import Optimiser
+
+    layers = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    ours = Optimiser(layers[0], Train(lr=1e-2, lr_warmup=0.0))
+    x = torch.randn(200, 8, 3, generator=torch.Generator().manual_seed(0))
+    theirs = torch.optim.Adam(layers[1].parameters(), lr=1e-2)
+    for rows in x:
+        ours.step(layers[0](rows).square().sum(), 0.0)
+        theirs.zero_grad()
+        layers[1](rows).square().sum().backward()
+        theirs.step()
+    for p, q in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        assert torch.allclose(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_the_low_precision_stack_computes_what_autocast_does():
+    from latente.model.nets.layers import ACTIVATIONS, Stack
+
+    for name in ACTIVATIONS:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            stack = Stack((6, 16, 16, 4), name, residual=True, open_end=True)
+            x = torch.randn(32, 6, requires_grad=True)
+        found = []
+        for low in (False, True):
+            x.grad = None
+            stack.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+                stack(x).float().square().sum().backward()
+            found.append([x.grad.clone(), *(p.grad.clone() for p in stack.parameters())])
+        for exact, rounded in zip(*found, strict=True):
+            # bfloat16 has 8 bits: a few thousandths in each of a handful of products.
+            assert (exact - rounded).norm() <= 0.03 * exact.norm() + 1e-3
+
+
 def test_the_rate_rises_then_falls():
     rates = [rate(t / 100, 0.1) for t in range(101)]
     assert max(rates) == rates[10] == pytest.approx(1.0)

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +155,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         best = next((r for r in reversed(h.rows) if r.get("best")), h.rows[-1] if h.rows else {})
         return {
             "latente": __version__,
-            "made": datetime.now(UTC).strftime("%Y-%m-%d"),
             "kind": self.schema_.name,
             "rows": rows,
             "dim": self._n_features_out,

@@ -68,7 +68,7 @@ class Train:
                 raise ConfigError(f"{name} must be {rule}, not {getattr(self, name)!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     """Parts by role, and the training. `kind` and `nets` None: chosen from the data."""
 
@@ -79,6 +79,11 @@ class Spec:
     objective: Any = field(default_factory=Elbo)
     corruption: Any = None
     train: Train = field(default_factory=Train)
+
+    def __repr__(self) -> str:
+        # A fitted kind holds a table's every level: names are what a reader of an estimator wants.
+        named = ((role, getattr(self, role)) for role in ROLES)
+        return f"Spec({', '.join(f'{role}={part.name!r}' for role, part in named if part is not None)})"
 
     def to_json(self) -> dict[str, Any]:
         """The document: every part with every setting."""

@@ -19,7 +19,7 @@ from ..model.batch import Batch
 from ..model.model import Model
 from ..model.spec import Train
 from . import doctor
-from .feed import batches, plan, split
+from .feed import Pace, batches, plan, split
 from .optimiser import Optimiser
 from .precision import device_of, precision_of
 
@@ -70,15 +70,15 @@ def train(
     # Of so many rows the mean is known well enough.
     model.center(kind.prepare(fit_rows.rows(slice(0, 10 * EVAL_ROWS))))
     optimiser = Optimiser(model, config)
-    totals, patience = Totals(), config.patience
-    best: float | None = None
-    start = time.perf_counter()
+    watch = _Watch(model, objective, held_out, kind, config, optimiser, history, report)
+    start, totals = time.perf_counter(), Totals()
     try:
         while not history.ended:
             for index in batches(len(fit_rows), config.batch_size, order):
-                done = share(history.steps, pace.steps, time.perf_counter() - start, config.time_limit)
+                history.seconds = time.perf_counter() - start
+                done = share(history, pace, config)
                 if done >= 1:
-                    history.ended = "time limit" if history.steps < (pace.steps or math.inf) else "planned steps"
+                    history.ended = "planned steps" if history.steps == pace.steps else "time limit"
                     break
                 model.progress, model.generator = done, noise
                 loss = objective(model, kind.prepare(fit_rows.rows(index.to(device)), noise))
@@ -86,22 +86,12 @@ def train(
                 totals.add({"loss": loss.total, **loss.terms}, finite)
                 history.steps += 1
                 if history.steps % pace.evaluate_every == 0:
-                    row = evaluate(model, objective, held_out, kind, config, optimiser, history)
-                    row |= {"train": totals.take(), "epoch": history.steps / pace.batches_per_epoch}
                     history.seconds = time.perf_counter() - start
-                    row |= {"seconds": history.seconds, "steps": history.steps, "planned": pace.steps or 0}
-                    row["share"] = share(history.steps, pace.steps, history.seconds, config.time_limit)
-                    history.rows.append(row)
-                    score = row["val"]["loss"] if held_out is not None else -math.inf
-                    if held_out is not None and (best is None or score < best - 1e-4 * abs(best)):
-                        best, patience, row["best"] = score, config.patience, True
-                        history.best_epoch = row["epoch"]
-                        optimiser.keep()
-                    elif held_out is not None and (patience := patience - 1) == 0:
-                        history.ended = "early stopping"
-                    report(row, history)
+                    watch.look(totals.take(), pace)
                     if history.ended:
                         break
+        if history.steps % pace.evaluate_every:
+            watch.look(totals.take(), pace)
     except KeyboardInterrupt:
         history.ended = "interrupted"
     history.skipped = int(optimiser.skipped)
@@ -115,39 +105,64 @@ def train(
     return history
 
 
-def share(steps: int, planned: int | None, seconds: float, limit: float | None) -> float:
+def share(history: History, pace: Pace, config: Train) -> float:
     """How much of the run is done, 0 to 1: by steps or by time, whichever is further."""
-    return max(steps / planned if planned else 0.0, seconds / limit if limit else 0.0)
+    by_time = history.seconds / config.time_limit if config.time_limit else 0.0
+    return max(history.steps / pace.steps if pace.steps else 0.0, by_time)
 
 
-@torch.no_grad()
-def evaluate(
-    model: Model,
-    objective: Objective,
-    held_out: Batch | None,
-    kind: Kind,
-    config: Train,
-    optimiser: Optimiser,
-    history: History,
-) -> dict[str, Any]:
-    """Mean loss and terms of the averaged weights on the held-out rows, as at the end of the run; and active units."""
-    if held_out is None:
-        return {}
-    device = held_out.x.device
-    totals, codes, progress = Totals(), [], model.progress
-    # The same noise at every evaluation, so that two of them differ by the weights alone.
-    model.generator = torch.Generator(device).manual_seed(config.seed + 1)
-    model.progress = 1.0
-    model.eval()
-    with optimiser.averaged():
-        for start in range(0, len(held_out), EVAL_ROWS):
-            batch = kind.prepare(held_out.rows(slice(start, start + EVAL_ROWS)), model.generator)
-            loss = objective(model, batch)
-            totals.add({"loss": loss.total, **loss.terms}, weight=len(batch))
-            codes.append(model.encode(batch).mean)
-    model.train()
-    model.progress = progress
-    return {"val": totals.take(), "active": doctor.active_units(torch.cat(codes)), "dim": codes[0].shape[1]}
+@dataclass
+class _Watch:
+    """Looks at the averaged weights now and then, keeps the best, and ends the run when they get no better."""
+
+    model: Model
+    objective: Objective
+    held_out: Batch | None
+    kind: Kind
+    config: Train
+    optimiser: Optimiser
+    history: History
+    report: Callable[[dict[str, Any], History], None]
+    best: float = math.inf
+    worse: int = 0
+
+    def look(self, training: dict[str, float], pace: Pace) -> None:
+        """One row of the history."""
+        history = self.history
+        row: dict[str, Any] = {"train": training, "epoch": history.steps / pace.batches_per_epoch}
+        row |= {"seconds": history.seconds, "steps": history.steps, "share": share(history, pace, self.config)}
+        if self.held_out is not None:
+            row |= self.evaluate(self.held_out)
+            score = row["val"]["loss"]
+            if not math.isfinite(self.best) or score < self.best - 1e-4 * abs(self.best):
+                self.best, self.worse, row["best"] = score, 0, True
+                history.best_epoch = row["epoch"]
+                self.optimiser.keep()
+            else:
+                self.worse += 1
+                if self.worse >= self.config.patience:
+                    history.ended = "early stopping"
+        history.rows.append(row)
+        self.report(row, history)
+
+    @torch.no_grad()
+    def evaluate(self, rows: Batch) -> dict[str, Any]:
+        """Mean loss and terms of the averaged weights on held-out rows, as at the end of the run; and active units."""
+        model, device = self.model, rows.x.device
+        totals, codes, progress = Totals(), [], model.progress
+        # The same noise at every evaluation, so that two of them differ by the weights alone.
+        model.generator = torch.Generator(device).manual_seed(self.config.seed + 1)
+        model.progress = 1.0
+        model.eval()
+        with self.optimiser.averaged():
+            for start in range(0, len(rows), EVAL_ROWS):
+                batch = self.kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)), model.generator)
+                loss = self.objective(model, batch)
+                totals.add({"loss": loss.total, **loss.terms}, weight=len(batch))
+                codes.append(model.encode(batch).mean)
+        model.train()
+        model.progress = progress
+        return {"val": totals.take(), "active": doctor.active_units(torch.cat(codes)), "dim": codes[0].shape[1]}
 
 
 @torch.no_grad()
