@@ -186,7 +186,7 @@ NEW = {
     "an extra column": (lambda f: f.assign(more=1), 0, "left out: 'more'"),
     "columns in another order": (lambda f: f[list(f.columns)[::-1]], 0, ""),
     "a column of another type": (lambda f: f.assign(age="old"), 3, "'old' is not a number"),
-    "a level never seen": (lambda f: f.assign(plan="platinum"), 0, "'plan' (300)"),
+    "a level never seen": (lambda f: f.assign(plan="platinum"), 0, "'plan' (all 300 of 300)"),
     "a column that is all missing": (lambda f: f.assign(income=np.nan), 0, ""),
 }
 

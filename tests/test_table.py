@@ -125,7 +125,7 @@ def test_an_unseen_level_is_read_as_other_and_counted(people):
     ae = Autoencoder(dim=2, steps=5, random_state=0).fit(people)
     new = people.head(5).copy()
     new.loc[new.index[:2], "plan"] = "platinum"
-    with pytest.warns(DataWarning, match=r"'plan' \(2\)"):
+    with pytest.warns(DataWarning, match=r"'plan' \(2 of 5\)"):
         assert np.isfinite(ae.transform(new)).all()
 
 

@@ -142,6 +142,11 @@ def test_the_doctor_names_over_fitting():
     assert any(f.startswith("over-fitting") for f in ae.history_.findings)
 
 
+def test_the_doctor_names_a_run_that_was_too_short():
+    ae = Autoencoder(dim=2, time_limit=0.001, random_state=0).fit(line_data(2000))
+    assert any(f.startswith("the run was far too short") for f in ae.history_.findings)
+
+
 def test_a_healthy_model_gets_no_finding():
     x = line_data(2000) + np.random.default_rng(1).normal(size=(2000, 4)) * 0.2
     ae = Autoencoder("vae", dim=1, random_state=0).fit(x)

@@ -60,6 +60,8 @@ def test_impute_keeps_a_frames_types_and_observed_cells(table, people):
     filled = lt.impute(table, people)
     assert filled.dtypes.equals(people.dtypes)
     assert not filled.isna().any(axis=None)
+    holed = people.assign(age=people["age"].where(people.index % 5 > 0))
+    assert lt.impute(table, holed)["age"].dtype == people["age"].dtype
     for label in people:
         seen = people[label].notna()
         assert filled.loc[seen, label].equals(people.loc[seen, label])
@@ -122,7 +124,7 @@ def test_evaluate_orders_its_bounds_and_stands_beside_pca(table, people):
     assert "rec" in plain
 
 
-def test_pca_of_the_same_size_is_the_one_of_scikit_learn():
+def test_pca_of_the_same_size_is_the_one_of_scikit_learn_and_survives_the_file(tmp_path):
     from sklearn.decomposition import PCA
 
     x = np.random.default_rng(0).normal(size=(500, 6)) * [3, 2, 1, 1, 1, 1]
@@ -130,6 +132,8 @@ def test_pca_of_the_same_size_is_the_one_of_scikit_learn():
     t = ae.schema_.to_batch(x).x.numpy()
     exact = 1 - PCA(2).fit(t).explained_variance_ratio_.sum()
     assert lt.evaluate(ae, x, samples=1)["error_pca"] == pytest.approx(exact, rel=1e-3)
+    ae.save(tmp_path / "m.safetensors")
+    assert lt.evaluate(lt.load(tmp_path / "m.safetensors"), x, samples=1) == lt.evaluate(ae, x, samples=1)
 
 
 def test_fit_leaves_a_run_folder_with_everything(people, tmp_path):

@@ -31,7 +31,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order in which a user meets them, not in the alphabet's.
-ORDER = ("demo", "fit", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample")
+ORDER = (
+    *("demo", "fit", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
+    *("interpolate", "score", "doctor"),
+)
 SHORT = {"output": "-o", "n": "-n"}
 # Verbs without a result to write, and those that write their own.
 OWN_OUTPUT = ("fit", "demo")
@@ -90,6 +93,11 @@ def _command(name: str) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def _brief(name: str) -> str:
+    """The verb in a few words: the first line of its file."""
+    return (importlib.import_module(f"latente.verbs.{name}").__doc__ or "").split(": ", 1)[1].splitlines()[0]
 
 
 def _annotation(parameter: inspect.Parameter) -> tuple[Any, Any]:
@@ -222,4 +230,4 @@ class _Manners:
 
 
 for _name in sorted(verbs.names(), key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
-    app.command(_name)(_command(_name))
+    app.command(_name, short_help=_brief(_name))(_command(_name))

@@ -21,7 +21,7 @@ from .kinds.table import as_frame
 from .model.batch import Batch
 from .model.estimates import bounds
 from .model.model import Model
-from .model.spec import Spec, recipe, with_dim
+from .model.spec import Spec, recipe, recipes, with_dim
 from .parts import from_json, to_json
 from .training import baseline
 from .training.loop import History, train
@@ -42,7 +42,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     """Learn a latent space from data, then use it: one estimator for every kind of data and every recipe.
 
     recipe: a name (see `latente fit --help`), a .toml or .json file, or a Spec.
-    dim: dimensions of the latent space; None is the recipe's.
+    dim: dimensions of the latent space; None is the recipe's, but for a table at most half the number of its columns.
     kind: "auto", "table", "image", or a kind with its options.
     nets, latent, prior, objective, corruption: a part, its name, or a document, in place of the recipe's.
     settings: single settings by path, {"objective.beta": 4.0, "train.patience": 10}.
@@ -111,6 +111,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         spec = spec.override("kind", infer(raw)) if spec.kind is None else spec
         self.schema_: Kind = spec.kind.learn(raw)
         data = self.schema_.to_batch(raw)
+        if self.dim is None and self.latent is None and isinstance(self.recipe, str) and self.recipe in recipes():
+            # Sparse codes have more units than columns on purpose.
+            spec = spec if spec.objective.name == "sparse" else with_dim(spec, min(spec.latent.dim, self.schema_.room))
         self.spec_ = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
         self.model_ = self._build(seed)
         self.history_: History = train(

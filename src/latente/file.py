@@ -39,6 +39,7 @@ class Document:
 
 def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
     """The bytes of a model file."""
+    import numpy as np
     from safetensors.numpy import save
 
     text = json.dumps(
@@ -47,7 +48,9 @@ def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
         ensure_ascii=False,
         allow_nan=False,
     )
-    data = save({name: tensors[name] for name in sorted(tensors)}, metadata={_KEY: text})
+    # safetensors writes an array's buffer as it lies: one in another order would come back scrambled.
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    data = save(ordered, metadata={_KEY: text})
     if data.count(_ZEROS.encode()) != 1:
         # Only a label or level of 64 zeros could do that.
         raise DataError("a name in the data holds 64 zeros in a row, which the model file cannot", hint="rename it")

@@ -79,6 +79,11 @@ class Kind(ABC):
     shown = "sample"
 
     @property
+    def room(self) -> int:
+        """The largest default for the latent's dimensions; a user may ask for more."""
+        return 1 << 20
+
+    @property
     def read_options(self) -> dict[str, Any]:
         """What a file's reader must know to bring data to this schema."""
         return {}

@@ -72,14 +72,15 @@ class Table(Kind):
         for i, column in enumerate(self.columns):
             cells = column.encode(frame.iloc[:, i])
             if cells.unseen:
-                unseen.append(f"{column.label!r} ({cells.unseen:,})")
+                share = "all " if cells.unseen == len(frame) else ""
+                unseen.append(f"{column.label!r} ({share}{cells.unseen:,} of {len(frame):,})")
             if not isinstance(column, Constant):
                 numbers.append(cells.numbers.astype(np.float32))
                 masks.append(cells.observed)
         if unseen:
             warnings.warn(
-                f"values that the training data did not have, in {', '.join(unseen)}: read as '<other>' in a "
-                f"category, left out in a constant or two-valued column",
+                f"values that the training data did not have, in {', '.join(unseen)}: read as '<other>', or as "
+                f"missing where a column had only one or two values",
                 DataWarning,
                 stacklevel=2,
             )
@@ -116,6 +117,11 @@ class Table(Kind):
     @property
     def nets(self) -> Nets:
         return Mlp()
+
+    @property
+    def room(self) -> int:
+        # Half as many dimensions as columns: with as many, nothing would have to be learned.
+        return max(1, min(len(self.modelled), max(2, len(self.modelled) // 2)))
 
     @property
     def summary(self) -> list[str]:

@@ -42,4 +42,4 @@ def fit(model: Model, data: Batch, kind: Kind, dim: int, seed: int) -> Baseline:
     k = min(dim, *x.shape)
     solver = "randomized" if k < 0.8 * min(x.shape) and min(x.shape) > 50 else "full"
     pca = PCA(k, svd_solver=solver, random_state=np.random.RandomState(seed)).fit(x)
-    return Baseline(pca.mean_.astype(np.float32), pca.components_.astype(np.float32))
+    return Baseline(pca.mean_.astype(np.float32), np.ascontiguousarray(pca.components_, np.float32))

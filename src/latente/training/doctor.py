@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # A latent dimension is active if its mean moves by more than a tenth of the prior's standard deviation between rows:
 # variance above 0.01, after Burda et al. 2016 (arXiv:1509.00519), sec. 5.
 ACTIVE = 0.01
+# A net that has taken fewer steps than this has hardly left its start.
+FEW_STEPS = 200
 # Rows that are looked at; shares of units and outputs are known well enough from these.
 ROWS = 2048
 
@@ -40,10 +42,7 @@ def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[s
             f"{history.skipped} of {history.steps} steps had a gradient that was not finite and were skipped; "
             "if it is more than a few, lower the rate: --set train.lr=1e-4"
         )
-    if history.ended == "planned steps" and _still_falling(history):
-        found.append(
-            "the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)"
-        )
+    found += _too_short(history)
     return found
 
 
@@ -81,11 +80,22 @@ def _overfit(history: "History") -> list[str]:
     return []
 
 
-def _still_falling(history: "History") -> bool:
+def _too_short(history: "History") -> list[str]:
+    """Whether the held-out loss was still falling when steps or time ran out."""
+    if history.ended not in ("planned steps", "time limit"):
+        return []
+    epochs = history.rows[-1]["epoch"] if history.rows else 0.0
+    if history.ended == "time limit" and (epochs < 1 or history.steps < FEW_STEPS):
+        return [
+            f"the run was far too short: {history.steps} steps, {epochs:.1f} epochs; what it gives is close to the "
+            "average row. Give it more time (--time-limit) or smaller nets (--set nets=mlp --set nets.widths=[128])"
+        ]
     losses = [r["val"]["loss"] for r in history.rows if r.get("val")]
-    if len(losses) < 10:
-        return False
+    k = max(1, len(losses) // 10)
+    if len(losses) < 3:
+        return []
     # The last tenth of the run against the tenth before: a cosine schedule flattens, so a slope here is a real one.
-    k = len(losses) // 10
     late, before = sum(losses[-k:]) / k, sum(losses[-2 * k : -k]) / k
-    return before - late > max(0.5, 0.01 * abs(late))
+    if before - late > max(0.2, 0.01 * abs(late)):
+        return ["the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)"]
+    return []

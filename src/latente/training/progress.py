@@ -36,8 +36,11 @@ def printer(stream: TextIO | None = None) -> Callable[[dict[str, Any], "History"
 def line(row: dict[str, Any], history: "History") -> str:
     """One evaluation in words. Losses in nats per row."""
     done = row["share"]
-    total = f"/{row['epoch'] / done:.0f}" if done > 0 else ""
-    pieces = [f"epoch {row['epoch']:.0f}{total}", f"{duration(row['seconds'] * (1 - done) / max(done, 1e-9))} left"]
+    # A fraction of an epoch is said as one; a time limit may be passed by a step.
+    digits = 0 if row["epoch"] >= 1 else 2
+    total = f"/{row['epoch'] / min(done, 1.0):.{digits}f}" if done > 0 else ""
+    left = row["seconds"] * max(0.0, 1 - done) / max(done, 1e-9)
+    pieces = [f"epoch {row['epoch']:.{digits}f}{total}", f"{duration(left)} left"]
     part, where = (row["val"], "val ") if "val" in row else (row["train"], "")
     name = "−ELBO" if "kl" in part else "loss"
     pieces.append(f"{where}{name} {part['loss']:.1f}{' ↓ best' if row.get('best') else ''}")

@@ -43,6 +43,9 @@ def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
         gaps = frame[label].isna().to_numpy()
         if gaps.any() and label in filled.columns:
             frame[label] = _put(frame[label], filled[label], gaps)
+        if label in filled.columns and pd.api.types.is_integer_dtype(filled[label].dtype):
+            # Gaps made numbers of a column of integers floats when it was read; without them it is one again.
+            frame[label] = frame[label].astype(filled[label].dtype)
     return type(raw)(frame) if type(raw).__module__.startswith("polars") else frame
 
 

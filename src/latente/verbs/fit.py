@@ -17,10 +17,12 @@ def fit(
         str, "a recipe's name (ae denoising sparse contractive vae beta-vae iwae mixture) or a file"
     ] = "vae",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
-    dim: Annotated[int | None, "dimensions of the latent space; the recipe's unless given"] = None,
+    dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
     epochs: Annotated[int | None, "passes over the rows; planned from their number unless given"] = None,
-    time_limit: Annotated[str | None, "end after this long, with schedules planned to it: 60s, 10m, 1h"] = None,
+    time_limit: Annotated[
+        str | None, "end training after this long, with schedules planned to it: 60s, 10m, 1h"
+    ] = None,
     precision: Annotated[str, "auto, float32 or bfloat16"] = "auto",
     set: Annotated[list[str] | None, "any setting by its path: objective.beta=4, nets=conv, kind.binarize=true"] = None,
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
