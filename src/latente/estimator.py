@@ -297,7 +297,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         try:
             codes = check_array(Z, dtype=np.float32)
         except ValueError as error:
-            raise DataError(f"the codes cannot be used: {error}") from None
+            raise DataError(
+                f"the codes cannot be used: {error}",
+                hint="codes are a table of numbers, z0, z1, …, as encode writes it",
+            ) from None
         if codes.shape[1] != self._n_features_out:
             raise DataError(
                 f"the codes have {codes.shape[1]} columns, and the latent space has {self._n_features_out} dimensions",

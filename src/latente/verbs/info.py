@@ -13,7 +13,8 @@ def info(model: Annotated[Any, MODEL]) -> dict[str, Any]:
     from ..file import FORMAT, read
 
     document, data = read(model) if not hasattr(model, "_bytes") else _own(model)
-    card = dict(document.card)
+    # What `load` needs and a reader does not.
+    card = {k: v for k, v in document.card.items() if k not in ("features", "names", "components")}
     parts = {k: v for k, v in document.spec.items() if k != "train" and v}
     return {
         "model": str(model) if isinstance(model, str) or hasattr(model, "__fspath__") else type(model).__name__,
