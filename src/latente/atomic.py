@@ -5,7 +5,9 @@ import errno
 import os
 import secrets
 import shutil
+import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -124,3 +126,16 @@ def _refusals(path: str | os.PathLike[str]) -> Iterator[None]:
                 f"{path} cannot be written: {reason}", hint="free some space, or write elsewhere"
             ) from error
         raise ConfigError(f"{path} cannot be written: {reason}", hint="name a place that you may write to") from error
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until this is over: what was learned or written is whole before anything stops."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,6 +7,7 @@ stdout carries data only; messages, notes and progress go to stderr. Exit codes:
 import importlib
 import inspect
 import json
+import os
 import sys
 import time
 import typing
@@ -46,12 +47,7 @@ def main() -> None:
         # β, σ and − are meant; a terminal that cannot show them gets a question mark, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    try:
-        app()
-    except BrokenPipeError:
-        # The reader of our output (head) has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
+    app()
 
 
 @app.callback(invoke_without_command=True)
@@ -216,10 +212,18 @@ class _Manners:
         if isinstance(error, LatenteError):
             self._stop(str(error), error.exit_code)
         if isinstance(error, KeyboardInterrupt):
-            self._stop("interrupted; what was learned until now is in the run folder", 130, head="\n")
+            self._stop("; ".join(["interrupted", *map(str, error.args)]), 130, head="\n")
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output (head) has seen enough.
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes it at exit
+            raise typer.Exit(0)
+        if isinstance(error, RuntimeError) and (
+            "allocate memory" in str(error) or "invalid for input of size" in str(error)
+        ):
+            self._stop(f"memory ran out: {str(error).splitlines()[0][-120:]}", 5)
         if isinstance(error, MemoryError):
             self._stop("memory ran out\n\nhint: use fewer rows, or a smaller --set train.batch_size", 5)
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
             self._stop(f"{place}{error.strerror or error}", 5 if error.errno == 28 else 3)
 

@@ -105,16 +105,19 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Raises DataError for data that cannot be learned from and ConfigError for settings that cannot be. Ctrl-C keeps
         what was learned and raises KeyboardInterrupt.
         """
+        self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
         seed = _seed(self.random_state)
         spec = self._spec(seed)
         raw = self._raw(X, spec.kind, reset=True)
         spec = spec.override("kind", infer(raw)) if spec.kind is None else spec
+        spec = self._set(spec, "kind")
         self.schema_: Kind = spec.kind.learn(raw)
         data = self.schema_.to_batch(raw)
         if self.dim is None and self.latent is None and isinstance(self.recipe, str) and self.recipe in recipes():
             # Sparse codes have more units than columns on purpose.
             spec = spec if spec.objective.name == "sparse" else with_dim(spec, min(spec.latent.dim, self.schema_.room))
-        self.spec_ = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
+        spec = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
+        self.spec_ = self._set(spec, "nets")
         self.model_ = self._build(seed)
         self.history_: History = train(
             self.model_,
@@ -124,10 +127,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.spec_.train,
             getattr(self, "_report", printer() if self.verbose else _silent),
         )
-        self.model_.to("cpu").eval()
-        self._n_features_out = self.spec_.latent.dim
-        self._baseline = baseline.fit(self.model_, data, self.schema_, self._n_features_out, seed)
-        self.card_ = self._card(len(data))
+        with atomic.uninterrupted():
+            self.model_.to("cpu").eval()
+            self._n_features_out = self.spec_.latent.dim
+            self._baseline = baseline.fit(self.model_, data, self.schema_, self._n_features_out, seed)
+            self.card_ = self._card(len(data))
         if self.history_.ended == "interrupted":
             raise KeyboardInterrupt
         return self
@@ -147,8 +151,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if value is not None:
                 spec = spec.override(f"train.{name}", value)
         for path, value in (self.settings or {}).items():
-            spec = spec.override(path, value)
+            # Those of a kind or nets that the data choose wait until they are chosen.
+            role = path.partition(".")[0]
+            if "." not in path or role not in ("kind", "nets") or getattr(spec, role) is not None:
+                spec = spec.override(path, value)
         return spec.override("train.seed", seed)
+
+    def _set(self, spec: Spec, role: str) -> Spec:
+        """The spec with the settings of one role."""
+        for path, value in (self.settings or {}).items():
+            if path.startswith(f"{role}."):
+                spec = spec.override(path, value)
+        return spec
 
     def _build(self, seed: int) -> Model:
         return replace(self.spec_, kind=self.schema_).model(seed)
@@ -194,6 +208,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def decode(self, Z: "ArrayLike", of: str = "mean", random_state: Any = 0) -> Any:
         """Codes [rows, dim] to data. of: "mean", "mode", or "sample" (one draw from p(x|z))."""
+        if of not in ("mean", "mode", "sample"):
+            raise ConfigError(f"what is shown of p(x|z) is 'mean', 'mode' or 'sample', not {of!r}")
         generator = torch.Generator().manual_seed(_seed(random_state))
 
         def cells(z: Tensor) -> Tensor:
@@ -207,8 +223,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def sample(self, n_samples: int = 1, *, random_state: Any = 0, of: str | None = None) -> Any:
         """New rows: z from the prior, then `of` p(x|z): a "sample" for tables, the "mean" for pictures."""
         self._require_fitted()
-        if n_samples < 1:
-            raise ConfigError(f"n_samples must be 1 or more, not {n_samples}")
+        if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
+            raise ConfigError(f"n_samples must be 1 or more, not {n_samples!r}")
         seed = _seed(random_state)
         with torch.no_grad():
             z = self.model_.prior().sample(n_samples, torch.Generator().manual_seed(seed))
@@ -220,6 +236,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Densities are in the data's own units, so that models of one table can be compared; missing cells are left out.
         For a point latent, which has no density, it is log p(x|z) of the row's own code.
         """
+        if samples < 1:
+            raise ConfigError(f"samples must be 1 or more, not {samples}")
         seed = _seed(random_state)
         scores = []
         for batch in self.batches(X):
@@ -243,6 +261,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def prepared(self, raw: Any) -> Iterator[Batch]:
         """`batches` of what `rows` gave."""
         data = self.schema_.to_batch(raw)
+        if len(data) == 0:
+            raise DataError("found 0 rows", hint="check the file, or the filter before it")
         for start in range(0, len(data), ROWS):
             yield self.schema_.prepare(data.rows(slice(start, start + ROWS)))
 
@@ -324,18 +344,22 @@ def load(path: str | Path) -> Autoencoder:
     name = str(path)
     ae = Autoencoder()
 
-    def build() -> None:
+    def describe() -> None:
         ae.schema_ = from_json("kind", document.schema)
         ae.spec_ = replace(Spec.from_json(document.spec), kind=ae.schema_)
-        ae.model_ = ae._build(0).eval()
 
-    file.described(build, name)
-    wanted = {k: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in ae.model_.state_dict().items()}
-    with torch.no_grad():
-        f = int(np.prod(ae.model_.likelihood.features(torch.zeros(1, *ae.model_.likelihood.continuous.shape)).shape))
-    k = document.card.get("components")
-    wanted |= {"baseline.mean": ("float32", (f,)), "baseline.components": ("float32", (k, f))}
-    found = file.tensors(data, wanted, name)
+    def sizes() -> dict[str, tuple[str, tuple[int, ...]]]:
+        # A skeleton without memory: a document that lies about its sizes must not cost any.
+        with torch.device("meta"):
+            model = ae._build(0)
+            cells = torch.zeros(1, *model.likelihood.continuous.shape)
+            f, k = model.likelihood.features(cells).numel(), document.card["components"]
+        wanted = {n: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for n, v in model.state_dict().items()}
+        return wanted | {"baseline.mean": ("float32", (f,)), "baseline.components": ("float32", (k, f))}
+
+    file.described(describe, name)
+    found = file.tensors(data, file.described(sizes, name), name)
+    ae.model_ = file.described(lambda: ae._build(0).eval(), name)
     ae._baseline = baseline.Baseline(found.pop("baseline.mean"), found.pop("baseline.components"))
     ae.model_.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.items()})
     ae.card_ = document.card
@@ -376,8 +400,10 @@ def _seed(random_state: Any) -> int:
     """A seed from scikit-learn's random_state; None is fresh entropy, never numpy's global state."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0] >> 1)
-    if isinstance(random_state, (int, np.integer)):
-        return int(random_state)
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
-    return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if not isinstance(random_state, (int, np.integer)) or not 0 <= random_state < 2**32:
+        raise ConfigError(f"a seed is a whole number from 0 to 2**32 - 1, not {random_state!r}")
+    return int(random_state)

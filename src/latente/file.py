@@ -150,7 +150,7 @@ def described(build: Callable[[], Any], name: str) -> Any:
         return build()
     except ModelFileError:
         raise
-    except (LatenteError, TypeError, ValueError, KeyError, AttributeError, IndexError, AssertionError) as error:
+    except (LatenteError, TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
         problem = error.problem if isinstance(error, LatenteError) else f"{type(error).__name__}: {error}"
         raise ModelFileError(
             f"{name} describes a model that this version cannot build: {problem}", hint="pip install --upgrade latente"

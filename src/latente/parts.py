@@ -8,6 +8,8 @@ reading one can only ever give a registered part.
 import dataclasses
 import difflib
 import importlib
+import math
+import numbers
 import pkgutil
 import types
 import typing
@@ -102,6 +104,8 @@ def from_json(role: str, document: Any) -> Any:
 
 def build(cls: type, settings: dict[str, Any], owner: str) -> Any:
     """`cls(**settings)`, every name and type checked."""
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{owner} is a table of settings, not {settings!r}")
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     values = {}
@@ -151,11 +155,13 @@ def _fit(value: Any, hint: Any, owner: str) -> Any:
         if value is None:
             return None
     elif hint is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, numbers.Real) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise ConfigError(f"{owner} must be finite, not {value!r}")
             return float(value)
     elif hint is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
+        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            return int(value)
     elif isinstance(value, origin or hint):
         return value
     raise ConfigError(f"{owner} must be {_plain(hint)}, not {value!r}")

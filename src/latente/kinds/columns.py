@@ -6,19 +6,19 @@ False in the mask. How a column is chosen and measured: `learning.py`.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from ..errors import DataError, DataTypeError
-from ..parts import part
+from ..parts import part, require
 
 # Beyond this many robust standard deviations a value's distance counts by its logarithm: one cell of 1e9 among units
 # must not own the gradient, and still must not become equal to a cell of 1e6.
 KNEE = 3.0
-NANOS_PER_DAY = 86_400_000_000_000
-PER_DAY = {"D": 1, "h": 24, "m": 1440, "s": 86_400, "ms": 86_400_000}
+MICROS_PER_DAY = 86_400_000_000
+PER_DAY: dict[Literal["D", "h", "m", "s", "ms"], int] = {"D": 1, "h": 24, "m": 1440, "s": 86_400, "ms": 86_400_000}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class _Scaled(Column, ABC):
     low: float = 0.0
     high: float = 0.0
 
+    def __post_init__(self) -> None:
+        require(self.scale > 1e-300, self, "scale", "above 0")
+        require(self.low <= self.high, self, "high", "no lower than low")
+
     @abstractmethod
     def _values(self, series: pd.Series) -> np.ndarray: ...
 
@@ -107,17 +111,17 @@ class Numeric(_Scaled):
 class Datetime(_Scaled):
     """A date or time, as days since 1970; comes back rounded to `unit`, the coarsest that the training data needed."""
 
-    unit: str = "D"
+    unit: Literal["D", "h", "m", "s", "ms"] = "D"
 
     def _values(self, series: pd.Series) -> np.ndarray:
         return to_days(series, self.label)
 
     def _cells(self, values: np.ndarray) -> pd.Series:
         per_day = PER_DAY[self.unit]
-        stamps = pd.Series(np.rint(values * per_day).astype("int64") * (NANOS_PER_DAY // per_day))
+        stamps = pd.Series(np.rint(values * per_day).astype("int64") * (MICROS_PER_DAY // per_day))
         if self.dtype == "date":
-            return stamps.astype("datetime64[ns]").dt.date
-        return pd.to_datetime(stamps, unit="ns", utc="," in self.dtype).astype(self.dtype)  # type: ignore[call-overload]
+            return stamps.astype("datetime64[us]").dt.date
+        return pd.to_datetime(stamps, unit="us", utc="," in self.dtype).astype(self.dtype)  # type: ignore[call-overload]
 
     @property
     def summary(self) -> str:
@@ -139,6 +143,9 @@ class Categorical(Column):
     rare: tuple[Any, ...] = ()
     categories: tuple[Any, ...] = ()
     ordered: bool = False
+
+    def __post_init__(self) -> None:
+        require(len(set(self.levels)) == len(self.levels), self, "levels", "different from each other")
 
     @property
     def size(self) -> int:
@@ -176,6 +183,9 @@ class Binary(Column):
     dtype: str = "bool"
     levels: tuple[Any, ...] = (False, True)
 
+    def __post_init__(self) -> None:
+        require(len(set(self.levels)) == 2, self, "levels", "two values")
+
     def encode(self, series: pd.Series) -> Encoded:
         observed = series.notna().to_numpy(bool)
         cells = plain(series)
@@ -210,7 +220,15 @@ class Constant(Column):
 
     def decode(self, numbers: np.ndarray) -> pd.Series:
         if self.value is None:
-            return pd.Series([None] * len(numbers), dtype=object)
+            empty = pd.Series([None] * len(numbers), dtype=object)
+            return (
+                empty
+                if self.dtype in ("date", "category", "bool") or "int" in self.dtype
+                else as_dtype(empty, self.dtype)
+            )
+        if self.dtype == "date" or "datetime" in self.dtype:
+            stamps = pd.Series(pd.to_datetime([self.value] * len(numbers), utc="," in self.dtype))
+            return stamps.dt.date if self.dtype == "date" else stamps.astype(self.dtype)  # type: ignore[call-overload]
         if self.dtype == "category":
             return pd.Series(pd.Categorical([self.value] * len(numbers)))
         return as_dtype(np.full(len(numbers), self.value, dtype=object), self.dtype)
@@ -254,7 +272,13 @@ def to_numbers(series: pd.Series, label: Any) -> np.ndarray:
         values = pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
     except (ValueError, TypeError):
         converted = pd.to_numeric(series.astype(object), errors="coerce")
-        row = int(np.flatnonzero(converted.isna() & series.notna())[0])
+        odd = np.flatnonzero(converted.isna() & series.notna())
+        if len(odd) == 0:
+            raise DataError(
+                f"column {label!r} of type {series.dtype} cannot be read as numbers",
+                hint=f"df[{label!r}].astype(float)",
+            ) from None
+        row = int(odd[0])
         raise DataError(
             f"column {label!r}, row {row}: {series.iloc[row]!r} is not a number, and the model learned numbers there",
             hint="give the column the type that it had at fit time; an empty cell (NaN) is read as missing",
@@ -277,17 +301,18 @@ def to_numbers(series: pd.Series, label: Any) -> np.ndarray:
 def to_days(series: pd.Series, label: Any) -> np.ndarray:
     """Cells as days since 1970 (float64 [n]), NaN where missing. Raises DataError for what is no date."""
     try:
-        stamps = pd.to_datetime(series, utc=True)
-    except (ValueError, TypeError) as error:
+        # Microseconds reach from the year 1 to 9999, the usual mark of "never"; nanoseconds end in 2262.
+        stamps = pd.to_datetime(series.astype(object) if series.dtype == object else series, utc=True)
+        micros = stamps.astype("datetime64[us, UTC]").astype("int64").to_numpy(np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
         raise DataError(
             f"column {label!r}: {str(error).split(chr(10))[0]}; the model learned dates there",
             hint="write dates as 2024-12-31 or 2024-12-31 23:59:59",
         ) from None
-    values = stamps.astype("datetime64[ns, UTC]").astype("int64").to_numpy(np.float64) / NANOS_PER_DAY
-    return np.where(stamps.isna(), np.nan, values)
+    return np.where(stamps.isna(), np.nan, micros / MICROS_PER_DAY)
 
 
-def as_dtype(values: np.ndarray, dtype: str) -> pd.Series:
+def as_dtype(values: np.ndarray | pd.Series, dtype: str) -> pd.Series:
     """Values as a series of the dtype that pandas named so."""
     series = pd.Series(values)
     return series if dtype in ("object", "category", str(series.dtype)) else series.astype(dtype)  # type: ignore[call-overload]

@@ -14,7 +14,7 @@ from ..model.dists.discretised_logistic import DiscretisedLogistic
 from ..model.dists.gaussian import Gaussian
 from ..model.nets.conv import Conv
 from ..model.nets.mlp import Mlp
-from ..parts import part
+from ..parts import part, require
 from .base import Built, Kind, Nets
 from .pictures import Pictures
 
@@ -40,6 +40,10 @@ class Image(Kind):
     binary: bool = False
     dtype: str = "uint8"
     flat: bool = True
+
+    def __post_init__(self) -> None:
+        fine = self.shape == () or (len(self.shape) == 3 and all(0 < s < 1 << 16 for s in self.shape))
+        require(fine, self, "shape", "three sizes: channels, height, width")
 
     @classmethod
     def accepts(cls, raw: Any) -> bool:
@@ -141,17 +145,34 @@ class _Encoder(nn.Module):
         return self.body(x if batch.observed is None else torch.where(batch.observed, x, self.gap))
 
 
+def _from_pil(pictures: list[Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pictures of PIL, by the same rules as files: grey if all are, 16 bits scaled to 8, alpha 0 is missing."""
+    deep = {"I;16", "I;16B", "I", "F"}
+    if len({p.size for p in pictures}) > 1:
+        raise DataError("the pictures differ in size", hint="give a folder or a zip: files are brought to one size")
+    if any(p.mode in {"I", "F"} for p in pictures):
+        raise DataError("pictures of 32 bits a pixel have no known range", hint="scale them to uint8 arrays yourself")
+    mode = "L" if all(p.mode in {"1", "L", "LA"} | deep for p in pictures) else "RGB"
+    planes, seen = [], []
+    for p in pictures:
+        if p.mode in deep:
+            grey = (np.asarray(p).astype(np.uint32) // 257).astype(np.uint8)
+            planes.append(grey if mode == "L" else np.stack([grey] * 3, -1))
+            seen.append(np.ones(grey.shape, bool))
+        else:
+            alpha = np.asarray(p.convert("RGBA"))[..., 3]
+            planes.append(np.asarray(p.convert(mode)))
+            seen.append(alpha > 0)
+    pixels, observed = np.stack(planes), np.stack(seen)
+    return pixels.reshape(*pixels.shape[:3], -1), None if observed.all() else observed
+
+
 def as_pictures(raw: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels as uint8 [n, h, w, c] and which of them were observed [n, h, w], or None for all."""
     if isinstance(raw, Pictures):
         return raw.pixels, raw.observed
     if isinstance(raw, (list, tuple)):
-        modes = {r.mode for r in raw if hasattr(r, "mode")}
-        mode = "L" if modes <= {"1", "L"} else "RGB"
-        raw = [np.asarray(r.convert(mode)) if hasattr(r, "convert") else np.asarray(r) for r in raw]
-        if len({r.shape for r in raw}) > 1:
-            raise DataError("the pictures differ in size", hint="give a folder or a zip: files are brought to one size")
-        raw = np.stack(raw)
+        return _from_pil(list(raw))
     array = np.asarray(raw)
     if array.ndim == 3:
         array = array[..., None]

@@ -2,15 +2,16 @@
 
 import datetime
 import decimal
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from ..errors import DataError
 from .columns import (
-    NANOS_PER_DAY,
+    MICROS_PER_DAY,
     PER_DAY,
     Binary,
     Categorical,
@@ -49,9 +50,13 @@ def learn(label: Any, series: pd.Series) -> Column:
         dtype, present = _sharpen(present)
     if len(present) == 0:
         return Constant(label, dtype, missing, None, "empty")
+    if pd.api.types.is_complex_dtype(present.dtype):
+        raise DataError(
+            f"Complex data not supported: column {label!r}", hint="make columns of its real and imaginary part"
+        )
     if pd.api.types.is_timedelta64_dtype(present.dtype):
         raise DataError(f"column {label!r} holds durations", hint=f"df[{label!r}] = df[{label!r}].dt.total_seconds()")
-    if pd.api.types.is_bool_dtype(present.dtype):
+    if pd.api.types.is_bool_dtype(present.dtype) and dtype != "category":
         return _two_valued(label, dtype, missing, present, (False, True))
     if pd.api.types.is_numeric_dtype(present.dtype) and dtype != "category":
         return _number(label, dtype, missing, present)
@@ -102,12 +107,11 @@ def _date(label: Any, dtype: str, missing: float, present: pd.Series) -> Column:
     values = to_days(present, label)
     low, high = float(values.min()), float(values.max())
     if low == high:
-        value = present.iloc[0]
-        return Constant(label, "object", missing, str(value), "constant")
-    nanos = np.rint(values * NANOS_PER_DAY)
+        return Constant(label, dtype, missing, str(present.iloc[0]), "constant")
+    micros = np.rint(values * MICROS_PER_DAY)
     # Float days resolve about a microsecond: that is what "falls on a whole unit" can mean.
-    fits = (
-        u for u, per in PER_DAY.items() if (np.abs(nanos - np.rint(values * per) * (NANOS_PER_DAY // per)) < 2e3).all()
+    fits: Iterator[Literal["D", "h", "m", "s", "ms"]] = (
+        u for u, per in PER_DAY.items() if (np.abs(micros - np.rint(values * per) * (MICROS_PER_DAY // per)) <= 2).all()
     )
     return Datetime(label, dtype, missing, *_scale(values), low, high, next(fits, "ms"))
 
@@ -147,4 +151,8 @@ def _item(value: Any) -> Any:
 
 def _jsonable(value: Any) -> Any:
     """Levels live in a JSON document: text, numbers and booleans as they are, anything else by its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(
+            f"a column of categories holds {value}", hint="replace infinities, by NaN for missing for example"
+        )
     return value if isinstance(value, (str, int, float, bool)) else str(value)

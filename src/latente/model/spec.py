@@ -156,7 +156,7 @@ def recipe(source: Any) -> Spec:
         try:
             content = Path(text).read_text(encoding="utf-8")
             return Spec.from_json(tomllib.loads(content) if text.endswith(".toml") else json.loads(content))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"the recipe {text} cannot be read: {error}", hint="latente fit --help") from None
     if text not in recipes():
         raise ConfigError(f"there is no recipe called {text!r}", hint=nearest(text, recipes()))

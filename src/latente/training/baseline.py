@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 
 from ..kinds.base import Kind
 from ..model.batch import Batch
@@ -35,8 +36,6 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(model: Model, data: Batch, kind: Kind, dim: int, seed: int) -> Baseline:
     """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median."""
-    from sklearn.decomposition import PCA
-
     few = kind.prepare(data.rows(slice(0, ROWS)))
     x = model.likelihood.features(few.x).flatten(1).cpu().numpy()
     k = min(dim, *x.shape)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..atomic import uninterrupted
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Model
@@ -94,14 +95,15 @@ def train(
             watch.look(totals.take(), pace)
     except KeyboardInterrupt:
         history.ended = "interrupted"
-    history.skipped = int(optimiser.skipped)
-    history.seconds = time.perf_counter() - start
-    optimiser.finish()
-    # From here on in full precision, as the model will be used.
-    model.progress, model.low_precision = 1.0, False
-    settle(model, fit_rows, held_out, kind, config)
-    history.findings = doctor.examine(model, fit_rows, kind, history)
-    model.generator = None
+    with uninterrupted():
+        history.skipped = int(optimiser.skipped)
+        history.seconds = time.perf_counter() - start
+        optimiser.finish()
+        # From here on in full precision, as the model will be used.
+        model.progress, model.low_precision = 1.0, False
+        settle(model, fit_rows, held_out, kind, config)
+        history.findings = doctor.examine(model, fit_rows, kind, history)
+        model.generator = None
     return history
 
 

@@ -37,16 +37,29 @@ def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
     if hasattr(raw, "toarray") or isinstance(raw, (np.ndarray, list)):
         original = np.asarray(raw.toarray() if hasattr(raw, "toarray") else raw)
         return np.where(pd.isna(original), np.asarray(filled), original)
-    filled = as_frame(filled)
+    if type(raw).__module__.startswith("polars"):
+        return _polars(raw, filled)
     frame = as_frame(raw).copy()
-    for label in frame.columns:
-        gaps = frame[label].isna().to_numpy()
-        if gaps.any() and label in filled.columns:
-            frame[label] = _put(frame[label], filled[label], gaps)
-        if label in filled.columns and pd.api.types.is_integer_dtype(filled[label].dtype):
-            # Gaps made numbers of a column of integers floats when it was read; without them it is one again.
-            frame[label] = frame[label].astype(filled[label].dtype)
-    return type(raw)(frame) if type(raw).__module__.startswith("polars") else frame
+    known = as_frame(filled)
+    for i, label in enumerate(frame.columns):
+        if str(label) in known.columns or label in known.columns:
+            new = known[label if label in known.columns else str(label)]
+            frame.isetitem(i, _put(frame.iloc[:, i], new).array)
+    return frame
+
+
+def _polars(frame: Any, filled: Any) -> Any:
+    """A polars frame with its nulls and NaNs filled, observed cells and types as they were."""
+    import polars as pl
+
+    columns = []
+    for name, dtype in frame.schema.items():
+        column = frame[name].fill_nan(None) if dtype.is_float() else frame[name]
+        if column.null_count() and name in filled.columns:
+            new = filled[name].cast(dtype, strict=False)
+            column = pl.select(pl.coalesce(pl.lit(column), pl.lit(new))).to_series().alias(name)
+        columns.append(column)
+    return pl.DataFrame(columns)
 
 
 def _pictures(ae: Autoencoder, raw: Any, rows: Tensor) -> np.ndarray:
@@ -60,11 +73,18 @@ def _pictures(ae: Autoencoder, raw: Any, rows: Tensor) -> np.ndarray:
     return pixels.reshape(restored.shape)
 
 
-def _put(column: pd.Series, filled: pd.Series, gaps: np.ndarray) -> pd.Series:
+def _put(column: pd.Series, filled: pd.Series) -> pd.Series:
     """The column with its gaps filled; its own dtype where that can hold what is filled in."""
-    values = column.astype(object).to_numpy(object).copy()
-    values[gaps] = filled.astype(object).to_numpy(object)[gaps]
-    try:
-        return pd.Series(values, index=column.index).astype(column.dtype)
-    except (TypeError, ValueError):
-        return pd.Series(values, index=column.index)
+    gaps = column.isna().to_numpy()
+    if gaps.any():
+        values = column.astype(object).to_numpy(object).copy()
+        values[gaps] = filled.astype(object).to_numpy(object)[gaps]
+        made = pd.Series(values, index=column.index)
+        try:
+            column = made.astype(column.dtype)
+        except (TypeError, ValueError):
+            column = made
+    if pd.api.types.is_integer_dtype(filled.dtype) and not pd.api.types.is_integer_dtype(column.dtype):
+        # Gaps made floats of a column of integers when it was read; without them it is one again.
+        column = column.astype(filled.dtype)
+    return column

@@ -4,9 +4,11 @@ run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  
 """
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
-from ..atomic import atomic_write
+from ..atomic import atomic_write, uninterrupted
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder, read_noted
 from ..kinds.image import Image
@@ -53,14 +55,35 @@ def fit(ae: Autoencoder, raw: Any, labels: Any, name: str, output: Any, quiet: b
     log = _Log(target, show, alone)
     ae._report = log
     try:
+        with uninterrupted_after(ae, raw):
+            _finish(ae, raw, labels, name, target, log, alone)
+    except BaseException as error:
+        kept = (target if alone else target / "model.safetensors").exists()
+        if not alone and not kept:
+            shutil.rmtree(target, ignore_errors=True)
+        if isinstance(error, KeyboardInterrupt):
+            # What the user is told: whether there is a model, and where.
+            raise KeyboardInterrupt(
+                f"what was learned until now is in {target}" if kept else "nothing was kept"
+            ) from None
+        raise
+    return ae
+
+
+@contextmanager
+def uninterrupted_after(ae: Autoencoder, raw: Any) -> Iterator[None]:
+    """Fit; then, whether it came to its end or Ctrl-C ended it with something learned, do what follows in one piece."""
+    stopped: KeyboardInterrupt | None = None
+    try:
         ae.fit(raw)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if not hasattr(ae, "card_"):
             raise
-        _finish(ae, raw, labels, name, target, log, alone)
-        raise
-    _finish(ae, raw, labels, name, target, log, alone)
-    return ae
+        stopped = error
+    with uninterrupted():
+        yield
+    if stopped is not None:
+        raise stopped
 
 
 def claim(folder: Path) -> None:
@@ -132,7 +155,11 @@ def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
     """One row as raw data of one row: "FILE", "FILE:N", or a row in memory."""
     if isinstance(data, (str, Path)):
         text, _, at = str(data).rpartition(":")
-        path, index = (text, int(at)) if text and at.isdigit() and not Path(str(data)).exists() else (str(data), 0)
+        path, index = (
+            (text, int(at))
+            if text and at.isascii() and at.isdigit() and not Path(str(data)).exists()
+            else (str(data), 0)
+        )
         rows = read(path, kind, note=lambda text: None, **options)
         if index >= len(rows):
             raise DataError(f"{path} has {len(rows):,} rows, and row {index} was asked for (the first is 0)")

@@ -10,11 +10,12 @@ def info(model: Annotated[Any, MODEL]) -> dict[str, Any]:
 
     Raises DataError if there is no such file and ModelFileError if it is damaged or foreign.
     """
-    from ..file import FORMAT, read
+    from ..file import FORMAT, described, read
 
     document, data = read(model) if not hasattr(model, "_bytes") else _own(model)
     # What `load` needs and a reader does not.
     card = {k: v for k, v in document.card.items() if k not in ("features", "names", "components")}
+    described(lambda: [_part(p) for k, p in document.spec.items() if k != "train" and p], "the model file")
     parts = {k: v for k, v in document.spec.items() if k != "train" and v}
     return {
         "model": str(model) if isinstance(model, str) or hasattr(model, "__fspath__") else type(model).__name__,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from ...parts import part, require
@@ -41,8 +42,6 @@ class _Fitted(PriorModule):
 
     def fit(self, codes: Tensor, generator: torch.Generator | None) -> None:
         """Expectation-maximisation by scikit-learn; few codes get fewer components."""
-        from sklearn.mixture import GaussianMixture
-
         x = codes.double().cpu().numpy()
         n, dim = x.shape
         # A full covariance has d(d+3)/2 numbers: ask for some ten rows for each of a component's dimensions.
