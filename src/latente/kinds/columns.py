@@ -215,7 +215,7 @@ class Constant(Column):
     def encode(self, series: pd.Series) -> Encoded:
         nothing = np.zeros(len(series))
         cells = plain(series)[series.notna().to_numpy(bool)]
-        changed = 0 if self.value is None else sum(v != self.value for v in cells)
+        changed = 0 if self.value is None else sum(v != self.value and str(v) != self.value for v in cells)
         return Encoded(nothing, nothing.astype(bool), int(changed))
 
     def decode(self, numbers: np.ndarray) -> pd.Series:
