@@ -58,7 +58,7 @@ def test_settings_of_what_the_data_choose_are_taken(dots):
 
 @pytest.mark.parametrize("setting", ["train.lr", "objective.beta", "train.time_limit"])
 def test_infinite_settings_are_refused_before_training(setting):
-    with pytest.raises(ConfigError, match="finite|not inf"):
+    with pytest.raises(ConfigError, match=r"finite|not inf"):
         fitted(A[:, None], settings={setting: float("inf")})
 
 
