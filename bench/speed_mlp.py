@@ -1,7 +1,8 @@
 """CPU seconds of one epoch of a 784-512-256-16 Bernoulli VAE on MNIST, beside pythae's own trainer.
 
 Both sides run the same 60,000 pictures in grey, Adam at 1e-3, the same batch, in turn, each run in a process of its own
-and with both of the machine's cores; only the training call is timed. pythae lives in its own environment:
+and with both of the machine's cores; only the training call is timed. `one_thread_…` is our side on one core against
+pythae on both. pythae lives in its own environment:
 
     python -m venv /tmp/pythae && /tmp/pythae/bin/pip install torch==2.13.0+cpu \\
         && /tmp/pythae/bin/pip install -r bench/requirements-pythae.txt
@@ -9,6 +10,7 @@ and with both of the machine's cores; only the training call is timed. pythae li
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,10 +48,11 @@ def main() -> None:
         for path, rows in zip(paths, (train, test), strict=True):
             np.save(path, rows.reshape(len(rows), -1))
         for batch in (128, 512):
-            runs: dict[str, list[dict[str, Any]]] = {"ours": [], "pythae": []}
+            runs: dict[str, list[dict[str, Any]]] = {"ours": [], "pythae": [], "one": []}
             for seed in range(1 if args.quick else args.repeats):
                 me = [sys.executable, __file__, "--ours", *paths, str(batch), "--run-seed", str(seed)]
                 runs["ours"].append(result([*me, "--precision", args.precision]))
+                runs["one"].append(result([*me, "--precision", args.precision], OMP_NUM_THREADS="1"))
                 peer = [args.peer, str(HERE / "peers" / "pythae_mlp.py"), "--data", paths[0], "--test", paths[1]]
                 runs["pythae"].append(result([*peer, "--batch", str(batch), "--epochs", "1", "--seed", str(seed)]))
                 a, b = runs["ours"][-1], runs["pythae"][-1]
@@ -64,6 +67,9 @@ def main() -> None:
             figures[f"ratio_{batch}"] = round(median(b["cpu_s"] / a["cpu_s"] for a, b in pairs), 2)
             figures[f"ratio_wall_{batch}"] = round(median(b["wall_s"] / a["wall_s"] for a, b in pairs), 2)
             figures[f"cpu_s_{batch}"] = round(median(a["cpu_s"] for a, _ in pairs), 2)
+            alone = list(zip(runs["one"], runs["pythae"], strict=True))
+            figures[f"one_thread_ratio_{batch}"] = round(median(b["cpu_s"] / a["cpu_s"] for a, b in alone), 2)
+            figures[f"one_thread_ratio_wall_{batch}"] = round(median(b["wall_s"] / a["wall_s"] for a, b in alone), 2)
             peers[f"cpu_s_{batch}"] = round(median(b["cpu_s"] for _, b in pairs), 2)
             figures[f"neg_elbo_{batch}"] = round(median(a["neg_elbo"] for a, _ in pairs), 2)
             peers[f"neg_elbo_{batch}"] = round(median(b["neg_elbo"] for _, b in pairs), 2)
@@ -74,10 +80,11 @@ def main() -> None:
     finish("speed_mlp", figures, {"pythae": peers}, start)
 
 
-def result(command: list[str]) -> dict[str, Any]:
+def result(command: list[str], **environment: str) -> dict[str, Any]:
     """The JSON of a run's last line."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        env = os.environ | environment
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     except FileNotFoundError:
         print(f"there is no {command[0]}: make pythae's environment, see bench/speed_mlp.py --help", file=sys.stderr)
         sys.exit(3)
