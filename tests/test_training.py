@@ -226,6 +226,22 @@ def test_the_low_precision_stack_computes_what_autocast_does():
             assert (exact - rounded).norm() <= 0.03 * exact.norm() + 1e-3
 
 
+def test_small_steps_take_one_thread_and_the_number_is_put_back():
+    from latente.training.precision import threads_for
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for batch, threads in ((128, 1), (100_000, 2)):
+            with threads_for(torch.nn.Linear(300, 300), Train(batch_size=batch)) as used:
+                assert used == torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 2
+        with threads_for(torch.nn.Conv2d(3, 3, 3), Train()) as used:
+            assert used == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_rate_rises_then_falls():
     rates = [rate(t / 100, 0.1) for t in range(101)]
     assert max(rates) == rates[10] == pytest.approx(1.0)

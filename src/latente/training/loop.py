@@ -8,6 +8,7 @@ resident rows ──permutation──▶ prepare ──▶ objective ──backw
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..model.spec import Train
 from . import doctor
 from .feed import Pace, batches, plan, split
 from .optimiser import Optimiser
-from .precision import device_of, precision_of
+from .precision import device_of, precision_of, threads_for
 
 Objective = Callable[[Model, Batch], Any]
 # Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
@@ -41,6 +42,7 @@ class History:
     best_epoch: float = 0.0
     precision: str = "float32"
     device: str = "cpu"
+    threads: int = 1
     training_rows: int = 0
     held_out_rows: int = 0
     findings: list[str] = field(default_factory=list)
@@ -73,6 +75,8 @@ def train(
     optimiser = Optimiser(model, config)
     watch = _Watch(model, objective, held_out, kind, config, optimiser, history, report)
     start, totals = time.perf_counter(), Totals()
+    threads = ExitStack()
+    history.threads = threads.enter_context(threads_for(model, config))
     try:
         while not history.ended:
             for index in batches(len(fit_rows), config.batch_size, order):
@@ -95,6 +99,8 @@ def train(
             watch.look(totals.take(), pace)
     except KeyboardInterrupt:
         history.ended = "interrupted"
+    finally:
+        threads.close()
     with uninterrupted():
         history.skipped = int(optimiser.skipped)
         history.seconds = time.perf_counter() - start

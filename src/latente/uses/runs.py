@@ -138,6 +138,7 @@ def _finish(ae: Autoencoder, raw: Any, labels: Any, name: str, target: Path, log
         "held_out_rows": h.held_out_rows,
         "device": h.device,
         "precision": h.precision,
+        "threads": h.threads,
         "findings": h.findings,
     }
     write(run, target / "run.json")
