@@ -216,4 +216,4 @@ def test_no_warning_is_given_for_a_table_that_fits(people):
     ae = Autoencoder(dim=2, steps=5, random_state=0).fit(people)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ae.transform(people)
+        assert ae.transform(people).shape == (300, 2)
