@@ -3,26 +3,22 @@
     metadata["latente"] = {"card": {...}, "digest": "<64 hex>", "format": 1, "schema": {...}, "spec": {...}}
 
 `spec` is parts and training settings, `schema` the fitted kind, `card` what a reader wants to know. There is no pickle
-and no import path in it. `digest` is the SHA-256 of the whole file with these 64 characters read as zeros. `format`
-rises when an old reader would misread a new file; `_MIGRATIONS[n]` turns a document of format n into one of n + 1.
-Equal models are equal bytes: one metadata key, JSON keys sorted, tensors in name order.
+and no import path in it. `digest` and the bytes are those of every sealed file (`sealed.py`). `format` rises when
+an old reader would misread a new file; `_MIGRATIONS[n]` turns a document of format n into one of n + 1.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, LatenteError, ModelFileError
+from .sealed import seal, unseal
 
 if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1
-_KEY = "latente"
-_ZEROS = "0" * 64
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 _NEEDED = {"card": dict, "digest": str, "format": int, "schema": dict, "spec": dict}
 
@@ -34,27 +30,15 @@ class Document:
     spec: dict[str, Any]
     schema: dict[str, Any]
     card: dict[str, Any]
-    digest: str = _ZEROS
+    digest: str = ""
 
 
 def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
     """The bytes of a model file."""
-    import numpy as np
-    from safetensors.numpy import save
-
-    text = json.dumps(
-        {"card": document.card, "digest": _ZEROS, "format": FORMAT, "schema": document.schema, "spec": document.spec},
-        sort_keys=True,
-        ensure_ascii=False,
-        allow_nan=False,
+    return seal(
+        {"card": document.card, "format": FORMAT, "schema": document.schema, "spec": document.spec},
+        tensors,
     )
-    # safetensors writes an array's buffer as it lies: one in another order would come back scrambled.
-    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    data = save(ordered, metadata={_KEY: text})
-    if data.count(_ZEROS.encode()) != 1:
-        # Only a label or level of 64 zeros could do that.
-        raise DataError("a name in the data holds 64 zeros in a row, which the model file cannot", hint="rename it")
-    return data.replace(_ZEROS.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
 def read(path: str | Path) -> tuple[Document, bytes]:
@@ -79,50 +63,14 @@ def read(path: str | Path) -> tuple[Document, bytes]:
 
 def parse(data: bytes, name: str) -> Document:
     """The document of a file's bytes, after every check that needs no tensors."""
-    size = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or size > 100_000_000 or size + 8 > len(data) or data[8:9] != b"{":
-        raise ModelFileError(f"{name} is not a model file, or is cut off", hint="copy it again, or fit the model anew")
-    try:
-        header = json.loads(data[8 : 8 + size])
-        text = header.get("__metadata__", {}).get(_KEY)
-    except (ValueError, AttributeError, RecursionError):
-        raise ModelFileError(
-            f"{name} is damaged: its header is no JSON", hint="copy it again from its source"
-        ) from None
-    if not isinstance(text, str):
-        raise ModelFileError(
-            f"{name} is a safetensors file, but not one of latente's", hint="latente fit DATA makes one"
-        )
-    try:
-        document = json.loads(text)
-        digest = document["digest"]
-        length = 8 + size + max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        raise ModelFileError(
-            f"{name} is damaged: its document cannot be read", hint="copy it again from its source"
-        ) from None
-    if len(data) < length:
-        raise ModelFileError(f"{name} is cut off: {len(data):,} of {length:,} bytes are there", hint="copy it again")
+    document = unseal(data, name, FORMAT)
     version = document.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise ModelFileError(
-            f"{name} has format {version}, and this latente reads up to {FORMAT}", hint="pip install --upgrade latente"
-        )
-    mark = str(digest).encode()
-    if len(mark) != 64 or data.count(mark) != 1 or _digest(data, mark) != digest:
-        raise ModelFileError(
-            f"{name} is damaged: its digest does not match its content", hint="copy it again from its source"
-        )
     for step in range(version if isinstance(version, int) else FORMAT, FORMAT):
         document = _MIGRATIONS[step](document)
     for key, kind in _NEEDED.items():
         if not isinstance(document.get(key), kind):
             raise ModelFileError(f"{name} is damaged: its document has no {key!r}", hint="fit the model anew")
-    return Document(document["spec"], document["schema"], document["card"], digest)
-
-
-def _digest(data: bytes, mark: bytes) -> str:
-    return hashlib.sha256(data.replace(mark, _ZEROS.encode(), 1)).hexdigest()
+    return Document(document["spec"], document["schema"], document["card"], document["digest"])
 
 
 def tensors(data: bytes, wanted: "dict[str, tuple[str, tuple[int, ...]]]", name: str) -> "dict[str, np.ndarray]":
