@@ -32,7 +32,19 @@ _HOMES = {
     "ResourceError": "errors",
 }
 _VERBS = [
-    *("fit", "info", "encode", "decode", "reconstruct", "denoise", "impute", "sample", "interpolate", "score"),
+    *(
+        "fit",
+        "resume",
+        "info",
+        "encode",
+        "decode",
+        "reconstruct",
+        "denoise",
+        "impute",
+        "sample",
+        "interpolate",
+        "score",
+    ),
     *("evaluate", "demo", "doctor"),
 ]
 __all__ = list(_HOMES) + _VERBS  # noqa: PLE0605 - made from the tables above, so that a name stands once

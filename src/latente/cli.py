@@ -20,7 +20,7 @@ import typer
 
 from . import __version__, verbs
 from .errors import ConfigError, LatenteError
-from .verbs import CODES, DATA, MODEL, ROW, Mark
+from .verbs import CODES, DATA, MODEL, ROW, RUN, Mark
 
 app = typer.Typer(
     name="latente",
@@ -33,12 +33,12 @@ app = typer.Typer(
 )
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
-    *("demo", "fit", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
+    *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
     *("interpolate", "score", "doctor"),
 )
 SHORT = {"output": "-o", "n": "-n"}
 # Verbs without a result to write, and those that write their own.
-OWN_OUTPUT = ("fit", "demo")
+OWN_OUTPUT = ("fit", "resume", "demo")
 
 
 def main() -> None:
@@ -70,8 +70,8 @@ def _command(name: str) -> Callable[..., None]:
                 arguments["output"] = _run_folder(arguments["data"])
             inputs = {p: _value(_annotation(a)[1], arguments[p], name) for p, a in given.items() if p in arguments}
             result = verb(**{**arguments, **{k: v for k, v in inputs.items() if v is not None}})
-            if name == "fit":
-                _told(result, arguments["output"])
+            if name in ("fit", "resume"):
+                _told(result, arguments["output" if name == "fit" else "run"])
             elif output is not None and name not in OWN_OUTPUT:
                 save = getattr(module, "save", None)
                 written = save(result, output, **inputs | _rest(arguments, inputs)) if save else _write(result, output)
@@ -80,7 +80,7 @@ def _command(name: str) -> Callable[..., None]:
                 _show(result, as_json)
 
     parameters = [p for a in given.values() for p in [_parameter(a)] if p]
-    if "output" not in given:
+    if "output" not in given and name not in OWN_OUTPUT:
         parameters.append(
             _option("output", Path | None, None, "a file to write, its format by extension; stdout if absent")
         )
@@ -129,7 +129,7 @@ def _value(mark: Any, text: Any, verb: str) -> Any:
         from .kinds.reading import read
 
         return read(text, "table")
-    if mark in (DATA, ROW, MODEL):
+    if mark in (DATA, ROW, MODEL, RUN):
         return str(text)
     return None
 

@@ -1,7 +1,9 @@
 """Autoencoder: the scikit-learn face of every model."""
 
+import math
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +26,13 @@ from .model.model import Model
 from .model.spec import Spec, recipe, recipes, with_dim
 from .parts import from_json, to_json
 from .training import baseline
-from .training.loop import History, train
+from .training.checkpoint import Slots
+from .training.feed import Resident
+from .training.loop import History, Report, train
+from .training.precision import device_of
 from .training.progress import printer
+from .training.stop import Stop
+from .training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -105,34 +112,54 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Raises DataError for data that cannot be learned from and ConfigError for settings that cannot be. Ctrl-C keeps
         what was learned and raises KeyboardInterrupt.
         """
+        return self._fit(X)
+
+    def _fit(
+        self,
+        X: Any,
+        *,
+        report: Report | None = None,
+        slots: Callable[[Spec, str], Slots] | None = None,
+        team: Team = ALONE,
+        started: float | None = None,
+    ) -> "Autoencoder":
+        """`fit`; slots: from the finished spec and the data's fingerprint, where checkpoints lie. started: when the
+        time limit began to run.
+        """
         self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
+        started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
         spec = self._spec(seed)
         raw = self._raw(X, spec.kind, reset=True)
         spec = spec.override("kind", infer(raw)) if spec.kind is None else spec
         spec = self._set(spec, "kind")
         self.schema_: Kind = spec.kind.learn(raw)
-        data = self.schema_.to_batch(raw)
+        feed = Resident(self.schema_.to_batch(raw), spec.train, device_of(spec.train.device), team)
         if self.dim is None and self.latent is None and isinstance(self.recipe, str) and self.recipe in recipes():
             # Sparse codes have more units than columns on purpose.
             spec = spec if spec.objective.name == "sparse" else with_dim(spec, min(spec.latent.dim, self.schema_.room))
         spec = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
         self.spec_ = self._set(spec, "nets")
         self.model_ = self._build(seed)
+        # Of a time limit at least half is for training, however long reading took.
+        spent = min(time.perf_counter() - started, 0.5 * (self.spec_.train.time_limit or math.inf))
         self.history_: History = train(
             self.model_,
             self.spec_.objective,
-            data,
+            feed,
             self.schema_,
             self.spec_.train,
-            getattr(self, "_report", printer() if self.verbose else _silent),
+            report or (printer() if self.verbose else _silent),
+            slots=slots(self.spec_, feed.fingerprint) if slots else None,
+            team=team,
+            spent=spent,
         )
         with atomic.uninterrupted():
             self.model_.to("cpu").eval()
             self._n_features_out = self.spec_.latent.dim
-            self._baseline = baseline.fit(self.model_, data, self.schema_, self._n_features_out, seed)
-            self.card_ = self._card(len(data))
-        if self.history_.ended == "interrupted":
+            self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed)
+            self.card_ = self._card(feed.rows + self.history_.held_out_rows)
+        if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt
         return self
 

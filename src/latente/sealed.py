@@ -27,7 +27,7 @@ def seal(document: dict[str, Any], tensors: "dict[str, np.ndarray]") -> bytes:
 
     text = json.dumps(document | {"digest": _ZEROS}, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # safetensors writes an array's buffer as it lies: one in another order would come back scrambled.
-    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    ordered = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
     data = save(ordered, metadata={_KEY: text})
     if data.count(_ZEROS.encode(), 0, 8 + int.from_bytes(data[:8], "little")) != 1:
         # Only a label or level of 64 zeros could do that.

@@ -88,6 +88,10 @@ class Kind(ABC):
         """What a file's reader must know to bring data to this schema."""
         return {}
 
+    def cell_name(self, index: int) -> str:
+        """What cell `index` of a flattened row is called."""
+        return f"cell {index}"
+
     def log_volume(self, batch: Batch) -> Tensor:
         """log |d model cells / d raw cells| of each row: densities in the data's own units. [b]"""
         return torch.zeros(len(batch))

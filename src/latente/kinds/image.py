@@ -118,6 +118,10 @@ class Image(Kind):
         c, h, w = self.shape or (0, 0, 0)
         return {"shape": (h, w, c)} if self.shape else {}
 
+    def cell_name(self, index: int) -> str:
+        _, h, w = self.shape
+        return f"pixel (row {index // w % h}, column {index % w})"
+
     @property
     def summary(self) -> list[str]:
         c, h, w = self.shape

@@ -127,6 +127,9 @@ class Table(Kind):
     def summary(self) -> list[str]:
         return [f"{c.label}: {c.summary}" + (f", {c.missing:.1%} missing" if c.missing else "") for c in self.columns]
 
+    def cell_name(self, index: int) -> str:
+        return f"column {self.modelled[index].label!r}"
+
     def log_volume(self, batch: Batch) -> Tensor:
         cells = batch.x.numpy().astype(np.float64)
         volume = np.stack([c.log_volume(cells[:, i]) for i, c in enumerate(self.modelled)], 1)

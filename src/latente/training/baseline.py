@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Model
+from .feed import Feed
 
 # Rows that PCA is fitted on; its subspace is known long before, and the cost is quadratic in the features.
 ROWS = 20_000
@@ -34,9 +35,9 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         return model.likelihood.features(batch.x).flatten(1).cpu().numpy(), expected.cpu().numpy()
 
 
-def fit(model: Model, data: Batch, kind: Kind, dim: int, seed: int) -> Baseline:
+def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int) -> Baseline:
     """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median."""
-    few = kind.prepare(data.rows(slice(0, ROWS)))
+    few = kind.prepare(feed.some(ROWS).to("cpu"))
     x = model.likelihood.features(few.x).flatten(1).cpu().numpy()
     k = min(dim, *x.shape)
     solver = "randomized" if k < 0.8 * min(x.shape) and min(x.shape) > 50 else "full"

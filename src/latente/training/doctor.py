@@ -37,7 +37,15 @@ def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[s
         found.append("the codes are not finite: training diverged; try a smaller rate: --set train.lr=1e-4")
     found += _collapse(q.has_density, active, dim)
     found += _overfit(history)
-    if history.skipped:
+    if history.ended == "diverged":
+        found.append("the run was rolled back too often and given up; the best weights until then were kept")
+    found += [f"rolled back {text}; from there the rate was halved" for text in history.rollbacks]
+    if history.parts > 1:
+        found.append(
+            f"memory ran out: each batch was taken in {history.parts} parts, with equal results and more time; "
+            "--set train.batch_size=64 needs less"
+        )
+    if history.skipped and not history.rollbacks:
         found.append(
             f"{history.skipped} of {history.steps} steps had a gradient that was not finite and were skipped; "
             "if it is more than a few, lower the rate: --set train.lr=1e-4"

@@ -1,19 +1,29 @@
-"""Which rows a step sees: the split, the length of the run, and the order."""
+"""Which rows a step sees: the split, the length of the run, and the order.
 
+The order of an epoch depends on the seed and the epoch's number alone, so a run that was stopped goes on with the very
+batch at which it stopped, and every process of a team knows which rows are its own.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..model.batch import Batch
 from ..model.spec import Train
+from .team import ALONE, Team
 
 # A run that nobody planned: so many epochs, but neither fewer steps than a small table needs nor more than one waits
 # for. Early stopping ends most runs before.
 EPOCHS, MIN_STEPS, MAX_STEPS = 100, 1_500, 30_000
 # Below this number of rows none is held out: too few to tell a better model from a luckier one.
 MIN_HELD_OUT = 10
+# Of a very large table an epoch is a long time: it is looked at now and then within one.
+MAX_STEPS_UNSEEN = 5_000
 
 
 @dataclass(frozen=True)
@@ -36,21 +46,96 @@ def plan(rows: int, config: Train) -> Pace:
         steps = min(max(EPOCHS * per_epoch, MIN_STEPS), max(MAX_STEPS, 10 * per_epoch))
     # Of a small table many epochs make one evaluation: evaluating must not cost more than training.
     every = per_epoch * max(1, 50 // per_epoch)
-    return Pace(per_epoch, steps, every)
+    return Pace(per_epoch, steps, min(every, MAX_STEPS_UNSEEN))
 
 
-def split(data: Batch, config: Train, generator: torch.Generator) -> tuple[Batch, Batch | None]:
-    """Rows to train on, and rows held out (None if too few)."""
-    held_out = int(len(data) * config.validation)
+@dataclass(frozen=True)
+class Portion:
+    """This process's rows of one step, compact and on the device. places: where the feed has them. total: how many rows
+    the step has in all processes.
+    """
+
+    batch: Batch
+    places: Tensor
+    total: int
+
+
+class Feed(ABC):
+    """The rows of a run. rows: how many are trained on, in all processes. held_out: None if there are too few."""
+
+    rows: int
+    held_out: Batch | None
+
+    @abstractmethod
+    def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
+        """The portions of an epoch, from its batch `start` on."""
+
+    @abstractmethod
+    def some(self, n: int) -> Batch:
+        """Up to `n` of the rows that are trained on, the same ones at every call."""
+
+    @abstractmethod
+    def numbers(self, portion: Portion, which: Tensor) -> list[int]:
+        """The numbers in the data (the first row is 0) of the rows `which` of a portion."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """64 hex digits that change when the data do."""
+
+
+class Resident(Feed):
+    """Rows that lie in memory, in their compact dtype, on the device: sliced with a permutation."""
+
+    def __init__(self, data: Batch, config: Train, device: str = "cpu", team: Team = ALONE) -> None:
+        self.data, self.config, self.team = data, config, team
+        fit, held_out = split(len(data), config)
+        self.origin = fit
+        self.fit = data.rows(fit).to(device) if held_out is not None else data.to(device)
+        self.held_out = None if held_out is None else data.rows(held_out).to(device)
+        self.rows = len(fit)
+        self.device = device
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
+        own = slice(self.team.rank, None, self.team.size)
+        for index in list(batches(self.rows, self.config.batch_size, order(self.config.seed, number)))[start:]:
+            mine = index[own]
+            yield Portion(self.fit.rows(mine.to(self.device)), mine, len(index))
+
+    def some(self, n: int) -> Batch:
+        return self.fit.rows(slice(0, n))
+
+    def numbers(self, portion: Portion, which: Tensor) -> list[int]:
+        return self.origin[portion.places[which]].tolist()
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for tensor in (self.data.x, self.data.observed):
+            if tensor is not None:
+                digest.update(str(tuple(tensor.shape)).encode())
+                digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+        return digest.hexdigest()
+
+
+def order(seed: int, *numbers: int) -> torch.Generator:
+    """A generator of its own for each seed and epoch (or block): independent streams."""
+    state = np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def split(rows: int, config: Train) -> tuple[Tensor, Tensor | None]:
+    """The numbers of the rows to train on, and of those held out (None if too few)."""
+    held_out = int(rows * config.validation)
     if held_out < MIN_HELD_OUT:
-        return data, None
-    order = torch.randperm(len(data), generator=generator)
-    return data.rows(order[held_out:]), data.rows(order[:held_out])
+        return torch.arange(rows), None
+    mixed = torch.randperm(rows, generator=torch.Generator().manual_seed(config.seed))
+    return mixed[held_out:], mixed[:held_out]
 
 
 def batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """One epoch in random order, `size` rows at a time; the last has what is left, if more than one row."""
     for index in torch.randperm(rows, generator=generator).split(size):
-        # A batch of one row teaches nothing but noise; that row has its turn in the next epoch.
+        # A batch of one row teaches nothing but noise; that row has its turn in another epoch.
         if len(index) > 1:
             yield index

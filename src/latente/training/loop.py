@@ -1,15 +1,16 @@
 """The training loop.
 
-resident rows ──permutation──▶ prepare ──▶ objective ──backward──▶ fused Adam ──▶ averaged weights
-                                                                                    │ each epoch
-                                                   held-out rows ──▶ best weights ◀─┘
+feed ──portion──▶ prepare ──▶ objective ──backward──▶ fused Adam ──▶ averaged weights ──▶ checkpoints
+                                                                       │ each epoch
+                                      held-out rows ──▶ best weights ◀─┘
 """
 
+import json
 import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -20,12 +21,17 @@ from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Model
 from ..model.spec import Train
-from . import doctor
-from .feed import Pace, batches, plan, split
+from . import doctor, rescue
+from .checkpoint import Saved, Slots, put_back
+from .feed import Feed, Resident, plan
+from .gradients import Gradients, Objective
 from .optimiser import Optimiser
 from .precision import device_of, precision_of, threads_for
+from .stop import Stop
+from .team import ALONE, Team
 
-Objective = Callable[[Model, Batch], Any]
+# Told of every evaluation: its row, and the history until then.
+Report = Callable[[dict[str, Any], "History"], None]
 # Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
 EVAL_ROWS = 1024
 
@@ -43,104 +49,142 @@ class History:
     precision: str = "float32"
     device: str = "cpu"
     threads: int = 1
+    processes: int = 1
     training_rows: int = 0
     held_out_rows: int = 0
+    rollbacks: list[str] = field(default_factory=list)
+    parts: int = 1
+    resumed: int = 0
     findings: list[str] = field(default_factory=list)
 
 
 def train(
     model: Model,
     objective: Objective,
-    data: Batch,
+    data: Batch | Feed,
     kind: Kind,
     config: Train,
-    report: Callable[[dict[str, Any], History], None] = lambda row, history: None,
+    report: Report = lambda row, history: None,
+    *,
+    slots: Slots | None = None,
+    team: Team = ALONE,
+    spent: float = 0.0,
 ) -> History:
     """Fit `model` to `data` in place; it ends with the averaged weights of the best evaluation.
 
-    Ctrl-C ends the run as its time limit would, and History.ended says so: what was learned is kept.
+    slots: where checkpoints are kept; a run whose slots hold one goes on from there. spent: seconds of the time limit
+    that are gone already. Ctrl-C ends the run as its time limit would, and History.ended says so.
     """
-    device = device_of(config.device)
-    model.to(device).train()
-    noise = torch.Generator(device).manual_seed(config.seed)
-    order = torch.Generator().manual_seed(config.seed)
-    fit_rows, held_out = (None if part is None else part.to(device) for part in split(data, config, order))
-    assert fit_rows is not None
-    pace = plan(len(fit_rows), config)
-    history = History(precision=precision_of(model, config), device=device, training_rows=len(fit_rows))
-    model.low_precision = history.precision == "bfloat16"
-    history.held_out_rows = 0 if held_out is None else len(held_out)
-    # Of so many rows the mean is known well enough.
-    model.center(kind.prepare(fit_rows.rows(slice(0, 10 * EVAL_ROWS))))
-    optimiser = Optimiser(model, config)
-    watch = _Watch(model, objective, held_out, kind, config, optimiser, history, report)
-    start, totals = time.perf_counter(), Totals()
-    threads = ExitStack()
-    history.threads = threads.enter_context(threads_for(model, config))
+    feed = data if isinstance(data, Feed) else Resident(data, config, device_of(config.device), team)
+    run = _Run(model, objective, feed, kind, config, report, slots or Slots(), team, spent)
+    history, pace = run.history, run.pace
     try:
-        while not history.ended:
-            for index in batches(len(fit_rows), config.batch_size, order):
-                history.seconds = time.perf_counter() - start
-                done = share(history, pace, config)
-                if done >= 1:
-                    history.ended = "planned steps" if history.steps == pace.steps else "time limit"
-                    break
-                model.progress, model.generator = done, noise
-                loss = objective(model, kind.prepare(fit_rows.rows(index.to(device)), noise))
-                finite = optimiser.step(loss.total, done)
-                totals.add({"loss": loss.total, **loss.terms}, finite)
-                history.steps += 1
-                if history.steps % pace.evaluate_every == 0:
-                    history.seconds = time.perf_counter() - start
-                    watch.look(totals.take(), pace)
+        with run.ready(), Stop(team) as stop:
+            while not history.ended:
+                for portion in feed.epoch(*divmod(history.steps, pace.batches_per_epoch)):
+                    run.clock(stop)
+                    done = run.share()
+                    if done >= 1 or stop.asked:
+                        history.ended = stop.asked or run.why()
+                        break
+                    model.progress, model.generator = done, run.noise
+                    terms = run.gradients(portion, run.noise)
+                    finite = run.optimiser.step(done)
+                    run.totals.add(terms, finite, len(portion.batch) * team.size / portion.total)
+                    history.steps += 1
+                    if run.guard.lost(finite, portion):
+                        run.roll_back()
+                        break
+                    if history.steps % pace.evaluate_every == 0:
+                        run.look()
+                    if run.slots.due(history.seconds):
+                        run.save()
                     if history.ended:
                         break
-        if history.steps % pace.evaluate_every:
-            watch.look(totals.take(), pace)
+            if stop.asked:
+                # Before the last look: whoever goes on from here looks when the others do.
+                run.save()
+            if history.steps % pace.evaluate_every and not run.looked:
+                run.look()
+            if not stop.asked:
+                run.save()
     except KeyboardInterrupt:
         history.ended = "interrupted"
-    finally:
-        threads.close()
     with uninterrupted():
-        history.skipped = int(optimiser.skipped)
-        history.seconds = time.perf_counter() - start
-        optimiser.finish()
-        # From here on in full precision, as the model will be used.
-        model.progress, model.low_precision = 1.0, False
-        settle(model, fit_rows, held_out, kind, config)
-        history.findings = doctor.examine(model, fit_rows, kind, history)
-        model.generator = None
+        run.finish()
     return history
 
 
-def share(history: History, pace: Pace, config: Train) -> float:
-    """How much of the run is done, 0 to 1: by steps or by time, whichever is further."""
-    by_time = history.seconds / config.time_limit if config.time_limit else 0.0
-    return max(history.steps / pace.steps if pace.steps else 0.0, by_time)
+class _Run:
+    """A run: all that a checkpoint holds, and what is made of it at the end."""
 
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        feed: Feed,
+        kind: Kind,
+        config: Train,
+        report: Report,
+        slots: Slots,
+        team: Team,
+        spent: float,
+    ) -> None:
+        device = device_of(config.device)
+        self.model, self.feed, self.kind, self.config, self.team = model, feed, kind, config, team
+        self.objective, self.report, self.slots = objective, report, slots
+        self.pace = plan(feed.rows, config)
+        self.history = History(precision=precision_of(model, config), device=device, training_rows=feed.rows)
+        self.history.held_out_rows = 0 if feed.held_out is None else len(feed.held_out)
+        self.history.processes = team.size
+        model.to(device).train()
+        # Of so many rows the mean is known well enough.
+        model.center(kind.prepare(feed.some(10 * EVAL_ROWS)))
+        self.noise = torch.Generator(device).manual_seed(config.seed)
+        self.optimiser = Optimiser(model, config)
+        self.gradients = Gradients(model, objective, kind, team)
+        self.guard = rescue.Guard(device)
+        self.totals = Totals()
+        self.best, self.worse, self.looked = math.inf, 0, False
+        self.before, self.start = spent, time.perf_counter()
+        saved = slots.load()
+        if saved is not None:
+            self._restore(saved)
+            self.history.resumed += 1
+        else:
+            self.save()
+        model.low_precision = self.history.precision == "bfloat16"
 
-@dataclass
-class _Watch:
-    """Looks at the averaged weights now and then, keeps the best, and ends the run when they get no better."""
+    def ready(self) -> ExitStack:
+        """The number of threads that suits the model, until the stack is closed."""
+        stack = ExitStack()
+        self.history.threads = stack.enter_context(threads_for(self.model, self.config))
+        return stack
 
-    model: Model
-    objective: Objective
-    held_out: Batch | None
-    kind: Kind
-    config: Train
-    optimiser: Optimiser
-    history: History
-    report: Callable[[dict[str, Any], History], None]
-    best: float = math.inf
-    worse: int = 0
+    # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def look(self, training: dict[str, float], pace: Pace) -> None:
-        """One row of the history."""
+    def clock(self, stop: Stop) -> None:
+        """Read the clock; a team goes by the one of its slowest process."""
+        self.history.seconds = stop.agreed(self.before + time.perf_counter() - self.start)
+
+    def share(self) -> float:
+        """How much of the run is done, 0 to 1: by steps or by time, whichever is further."""
+        by_time = self.history.seconds / self.config.time_limit if self.config.time_limit else 0.0
+        return max(self.history.steps / self.pace.steps if self.pace.steps else 0.0, by_time)
+
+    def why(self) -> str:
+        """What ended a run whose share is 1."""
+        return "planned steps" if self.history.steps == self.pace.steps else "time limit"
+
+    # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def look(self) -> None:
+        """One row of the history: look at the averaged weights, keep the best, end the run when they get no better."""
         history = self.history
-        row: dict[str, Any] = {"train": training, "epoch": history.steps / pace.batches_per_epoch}
-        row |= {"seconds": history.seconds, "steps": history.steps, "share": share(history, pace, self.config)}
-        if self.held_out is not None:
-            row |= self.evaluate(self.held_out)
+        row: dict[str, Any] = {"train": self.totals.take(), "epoch": history.steps / self.pace.batches_per_epoch}
+        row |= {"seconds": history.seconds, "steps": history.steps, "share": self.share()}
+        if self.feed.held_out is not None:
+            row |= self._evaluate(self.feed.held_out)
             score = row["val"]["loss"]
             if not math.isfinite(self.best) or score < self.best - 1e-4 * abs(self.best):
                 self.best, self.worse, row["best"] = score, 0, True
@@ -150,11 +194,12 @@ class _Watch:
                 self.worse += 1
                 if self.worse >= self.config.patience:
                     history.ended = "early stopping"
+        self.looked = bool(history.ended)
         history.rows.append(row)
         self.report(row, history)
 
     @torch.no_grad()
-    def evaluate(self, rows: Batch) -> dict[str, Any]:
+    def _evaluate(self, rows: Batch) -> dict[str, Any]:
         """Mean loss and terms of the averaged weights on held-out rows, as at the end of the run; and active units."""
         model, device = self.model, rows.x.device
         totals, codes, progress = Totals(), [], model.progress
@@ -172,24 +217,95 @@ class _Watch:
         model.progress = progress
         return {"val": totals.take(), "active": doctor.active_units(torch.cat(codes)), "dim": codes[0].shape[1]}
 
+    # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self) -> None:
+        """A checkpoint, unless the run is in trouble: what it goes back to must be good."""
+        if self.guard.streak:
+            return
+        history = self.history
+        ended = "" if history.ended in Stop.REASONS else history.ended
+        document = {
+            # As text: a loss may be infinite, which a JSON document cannot say.
+            "steps": history.steps,
+            "history": json.dumps(asdict(history) | {"ended": ended}),
+            "best": json.dumps(self.best),
+            "worse": self.worse,
+            "looked": self.looked,
+            "terms": self.totals.names,
+            "parts": self.gradients.parts,
+        }
+        tensors = {f"optimiser.{n}": t for n, t in self.optimiser.state().items()}
+        tensors |= {f"buffer.{n}": t for n, t in self.model.named_buffers()}
+        tensors |= {"noise": self.noise.get_state()}
+        if isinstance(self.totals.sums, Tensor):
+            tensors["totals"] = self.totals.sums
+        self.slots.save(document, tensors, history.seconds)
+
+    def _restore(self, saved: Saved) -> None:
+        document, tensors = saved.document, saved.tensors
+        rollbacks = self.history.rollbacks
+        self.history = History(**json.loads(document["history"]))
+        self.history.rollbacks = rollbacks or self.history.rollbacks
+        self.best, self.worse, self.looked = json.loads(document["best"]), document["worse"], document["looked"]
+        self.optimiser.restore({n.removeprefix("optimiser."): t for n, t in tensors.items() if n[:10] == "optimiser."})
+        for name, buffer in self.model.named_buffers():
+            put_back(buffer, tensors[f"buffer.{name}"])
+        self.noise.set_state(tensors["noise"])
+        self.totals.names, self.totals.sums = document["terms"], tensors.get("totals", torch.zeros(())).clone()
+        if "totals" not in tensors:
+            self.totals.sums = 0.0
+        self.gradients.parts = document["parts"]
+        self.before, self.start = self.history.seconds, time.perf_counter()
+
+    def roll_back(self) -> None:
+        """Back to the last checkpoint, to go on in smaller steps; ends the run after too many times."""
+        seconds, steps, portion = self.history.seconds, self.history.steps, self.guard.first
+        saved, skipped = self.slots.load(), self.optimiser.skipped.clone()
+        assert saved is not None
+        assert portion is not None
+        self._restore(saved)
+        put_back(self.optimiser.skipped, skipped)
+        self.before, self.start = seconds, time.perf_counter()
+        self.history.rollbacks.append(
+            f"at step {steps}, back to {self.history.steps}: {rescue.blame(self.model, self.kind, self.feed, portion)}"
+        )
+        self.optimiser.slower = rescue.SMALLER ** len(self.history.rollbacks)
+        if len(self.history.rollbacks) > rescue.ROLLBACKS:
+            self.history.ended = "diverged"
+        self.guard.forget()
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def finish(self) -> None:
+        """Leave the best averaged weights in the model, settle what is measured with them, and hear the doctor."""
+        model, history = self.model, self.history
+        history.skipped, history.parts = int(self.optimiser.skipped), self.gradients.parts
+        self.optimiser.finish()
+        # From here on in full precision, as the model will be used.
+        model.progress, model.low_precision = 1.0, False
+        settle(model, self.feed, self.kind, self.config)
+        history.findings = doctor.examine(model, self.feed.some(doctor.ROWS), self.kind, history)
+        model.generator = None
+
 
 @torch.no_grad()
-def settle(model: Model, fit_rows: Batch, held_out: Batch | None, kind: Kind, config: Train) -> None:
+def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
     """After training: closed-form scales measured with the final weights, and the prior fitted to the codes.
 
     The scales are measured on held-out rows where there are any: on rows it was trained on, a model looks too exact.
     """
-    model.generator = torch.Generator(fit_rows.x.device).manual_seed(config.seed + 2)
+    # Twenty thousand codes fix a mixture in a few dozen dimensions as well as all of them.
+    few, held_out = feed.some(20_000), feed.held_out
+    model.generator = torch.Generator(few.x.device).manual_seed(config.seed + 2)
     model.eval()
     if model.likelihood.measured:
         model.likelihood.restart()
-        rows = fit_rows if held_out is None or len(held_out) < 20 else held_out
+        rows = few if held_out is None or len(held_out) < 20 else held_out
         for start in range(0, len(rows), EVAL_ROWS):
             batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
             model.likelihood.observe(model.run(batch).px, batch)
     if model.prior().fitted_afterwards:
-        # Twenty thousand codes fix a mixture in a few dozen dimensions as well as all of them.
-        few = fit_rows.rows(slice(0, 20_000))
         parts = [few.rows(slice(i, i + EVAL_ROWS)) for i in range(0, len(few), EVAL_ROWS)]
         model.prior().fit(torch.cat([model.encode(kind.prepare(p)).mean for p in parts]), model.generator)
 

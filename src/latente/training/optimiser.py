@@ -36,13 +36,14 @@ class Optimiser:
         self.average = [p.detach().clone() for p in self.weights] if config.ema else []
         self.best: list[Tensor] | None = None
         self.steps = 0
+        # A factor on the rate: a run that had to be rolled back goes on in smaller steps.
+        self.slower = 1.0
 
     @torch.no_grad()
-    def step(self, loss: Tensor, done: float) -> Tensor:
-        """One update of the weights at share `done` of the run. Returns 1.0 if it was made, 0.0 if it was skipped."""
-        for p in self.weights:
-            p.grad = None
-        loss.backward()
+    def step(self, done: float) -> Tensor:
+        """One update of the weights by their gradients, at share `done` of the run. Returns 1.0 if it was made, 0.0 if
+        it was skipped.
+        """
         used = [i for i, p in enumerate(self.weights) if p.grad is not None]
         gradients = [g for g in (self.weights[i].grad for i in used) if g is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -52,7 +53,7 @@ class Optimiser:
         limit = self.config.clip * self.usual if self.steps else norm
         clipped = (norm / limit).clamp_(min=1.0).nan_to_num_(1.0)
         self.count += finite
-        rate_now = self.config.lr * rate(done, self.config.lr_warmup)
+        rate_now = self.slower * self.config.lr * rate(done, self.config.lr_warmup)
         for factor in sorted(set(self.factors)):
             group = [j for j, i in enumerate(used) if self.factors[i] == factor]
             chosen = [used[j] for j in group]
@@ -105,6 +106,26 @@ class Optimiser:
         for p, t in zip(self.weights, self.best or self.average, strict=False):
             p.data = t
             p.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next steps depend on, by name."""
+        groups = {"weights": self.weights, "first": self.first, "second": self.second, "average": self.average}
+        groups |= {"best": self.best or []}
+        found = {f"{name}.{i}": t.detach() for name, group in groups.items() for i, t in enumerate(group)}
+        numbers = torch.tensor([self.steps, self.slower], dtype=torch.float64)
+        return found | {"count": self.count, "usual": self.usual, "skipped": self.skipped, "numbers": numbers}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a `state`, bit for bit."""
+        if "best.0" in state:
+            self.keep()
+        else:
+            self.best = None
+        own = self.state()
+        for name, saved in state.items():
+            own[name].copy_(saved)
+        self.steps, self.slower = int(state["numbers"][0]), float(state["numbers"][1])
 
     def _exchange(self) -> None:
         for i, p in enumerate(self.weights[: len(self.average)]):

@@ -11,6 +11,7 @@ import pandas as pd
 from ..estimator import Autoencoder
 from ..kinds.writing import strip, write
 from . import evaluation, pictures, runs
+from .rows import Loaded
 
 
 def run(folder: Path, seed: int) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def run(folder: Path, seed: int) -> dict[str, Any]:
     train, test = _digits()
     digits = Autoencoder("vae", dim=8, epochs=100, random_state=seed)
     _say("digits: 1,437 pictures of 8×8 pixels, a VAE with 8 latents")
-    runs.fit(digits, train, None, "digits", folder / "digits", quiet=False)
+    runs.fit(digits, Loaded(train, name="digits"), folder / "digits")
     a, b = digits.transform(test[:2])
     write(strip(pictures.rgb(digits.inverse_transform(path(a, b, 9)))), folder / "digits" / "interpolation.png")
     frames = digits.inverse_transform(path(a, b, 8 * FINE + 1))
@@ -32,7 +33,7 @@ def run(folder: Path, seed: int) -> dict[str, Any]:
     table, held_out = _cancer()
     cancer = Autoencoder("vae", dim=8, random_state=seed)
     _say("breast cancer: 455 rows of 31 columns, a VAE with 8 latents")
-    runs.fit(cancer, table, None, "cancer", folder / "cancer", quiet=False)
+    runs.fit(cancer, Loaded(table, name="cancer"), folder / "cancer")
     write(cancer.sample(100, random_state=seed), folder / "cancer" / "samples.csv")
     strange = held_out.copy()
     strange.iloc[0, 0] = 60.0  # a radius of 60 beside an area of a few hundred: no such tumour can be

@@ -1,95 +1,131 @@
-"""Run folders: a fit, everything it said, and what it left.
+"""Run folders: a fit, everything it said, and what it left. A run that was stopped goes on from its checkpoints.
 
-run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  [reconstructions.png  samples.png]
+run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  checkpoints/
+[reconstructions.png  samples.png]  [tensorboard/]
+
+run.json is written first, with what was asked for, so that a run can be resumed from any moment on; its `status` is
+"running" until all else is written.
 """
 
+import contextlib
+import hashlib
 import json
+import math
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .. import __version__
 from ..atomic import atomic_write, uninterrupted
 from ..errors import ConfigError, DataError
-from ..estimator import Autoencoder, read_noted
+from ..estimator import Autoencoder
 from ..kinds.image import Image
-from ..kinds.reading import read
 from ..kinds.writing import write
+from ..model.spec import Spec
+from ..parts import to_json
+from ..training.checkpoint import Slots
 from ..training.progress import line, printer
+from ..training.stop import Stop
+from ..training.team import ALONE, Team
 from . import pictures
+from .rows import Loaded, load
 
 
-def load(data: Any, kind: str, header: str, label_col: str | None) -> tuple[Any, Any, str]:
-    """Raw data, their labels or None, and a name for them."""
-    name = "data"
-    if isinstance(data, (str, Path)):
-        name = Path(data).name.split(".")[0] or "data"
-        data = read_noted(data, kind, header=header)
-    labels = getattr(data, "labels", None)
-    if label_col is not None:
-        if not hasattr(data, "columns") or label_col not in list(data.columns):
-            have = ", ".join(map(str, getattr(data, "columns", ()))) or "none"
-            raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
-        labels = np.asarray(data[label_col])
-        data = data[[c for c in data.columns if c != label_col]]
-    return data, labels, name
+def fit(
+    ae: Autoencoder,
+    data: Loaded,
+    output: Any,
+    *,
+    quiet: bool = False,
+    options: dict[str, Any] | None = None,
+    team: Team = ALONE,
+    started: float | None = None,
+) -> Autoencoder:
+    """Fit, and write the run folder or the model file; after Ctrl-C too, with what was learned until then.
 
-
-def fit(ae: Autoencoder, raw: Any, labels: Any, name: str, output: Any, quiet: bool) -> Autoencoder:
-    """Fit, and write the run folder or the model file; after Ctrl-C too, with what was learned until then."""
-    show = (lambda row, history: None) if quiet else printer()
+    options: how the data were read, for `resume`. started: when the time limit began to run.
+    """
+    show = (lambda row, history: None) if quiet or not team.leads else printer()
     if output is None:
-        ae._report = show
-        return ae.fit(raw)
+        return ae._fit(data.raw, report=show, team=team, started=started)
     target = Path(output)
-    alone = target.suffix == ".safetensors"
-    if not alone:
+    if target.suffix == ".safetensors":
+        with _uninterrupted_after(ae, partial(ae._fit, data.raw, report=show, team=team, started=started), target):
+            if team.leads:
+                ae.save(target)
+        return ae
+    run = {
+        "latente": __version__,
+        "status": "running",
+        "data": data.name,
+        "path": data.path,
+        "read": options or {},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv[1:] if Path(sys.argv[0]).name == "latente" else None,
+        "processes": team.size,
+        "estimator": _settings(ae),
+    }
+    if team.leads:
         claim(target)
-    log = _Log(target, show, alone)
-    ae._report = log
+        write(run, target / "run.json")
     try:
-        with uninterrupted_after(ae, raw):
-            _finish(ae, raw, labels, name, target, log, alone)
-    except BaseException as error:
-        kept = (target if alone else target / "model.safetensors").exists()
-        if not alone and not kept:
+        return _go(ae, data, target, run, show, team, started)
+    except BaseException:
+        # What never took a step has nothing to go on from.
+        if team.leads and not (target / "checkpoints").exists():
             shutil.rmtree(target, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt):
-            # What the user is told: whether there is a model, and where.
-            raise KeyboardInterrupt(
-                f"what was learned until now is in {target}" if kept else "nothing was kept"
-            ) from None
         raise
-    return ae
 
 
-@contextmanager
-def uninterrupted_after(ae: Autoencoder, raw: Any) -> Iterator[None]:
-    """Fit; then, whether it came to its end or Ctrl-C ended it with something learned, do what follows in one piece."""
-    stopped: KeyboardInterrupt | None = None
+def resume(folder: Any, data: Any = None, *, quiet: bool = False, team: Team = ALONE) -> Autoencoder:
+    """Go on with the run of a folder, from its newest whole checkpoint; see `latente.resume`."""
+    target = Path(folder)
+    run = read_run(target)
+    if run.get("status") == "finished":
+        raise ConfigError(
+            f"the run {target} is finished: {run.get('ended')} after {run.get('steps', 0):,} steps",
+            hint=f"latente info {target} tells of it; latente fit starts another",
+        )
+    if data is None and run["path"] is None:
+        raise ConfigError(
+            f"the data of {target} were given in memory, and are needed again",
+            hint=f"latente.resume({str(target)!r}, data=df)",
+        )
+    loaded = load(data if data is not None else run["path"], **run["read"])
+    ae = Autoencoder(**run["estimator"])
+    show = (lambda row, history: None) if quiet or not team.leads else printer()
+    return _go(ae, loaded, target, run, show, team, time.perf_counter())
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """run.json of a run folder. Raises DataError if there is none, or it is no run's."""
+    path = folder / "run.json"
     try:
-        ae.fit(raw)
-    except KeyboardInterrupt as error:
-        if not hasattr(ae, "card_"):
-            raise
-        stopped = error
-    with uninterrupted():
-        yield
-    if stopped is not None:
-        raise stopped
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if {"status", "path", "read", "estimator"} <= run.keys():
+            return run
+        problem = "it says nothing of how the run was begun"
+    except FileNotFoundError:
+        raise DataError(f"there is no run in {folder}", hint="latente fit DATA starts one in runs/") from None
+    except (OSError, ValueError, AttributeError) as error:
+        problem = str(error)
+    raise DataError(f"{path} cannot be used: {problem}", hint="start the run anew: latente fit DATA")
 
 
 def claim(folder: Path) -> None:
     """Make the run's folder; one that holds something already is not written into."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already", hint=f"choose another: -o {folder}-2")
+        unfinished = (folder / "run.json").exists() and read_run(folder)["status"] != "finished"
+        hint = f"latente resume {folder}, if you want to go on with it" if unfinished else f"choose -o {folder}-2"
+        raise ConfigError(f"{folder} is there already", hint=hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,90 +134,183 @@ def claim(folder: Path) -> None:
         ) from None
 
 
-class _Log:
-    """A `report` that shows each row and keeps it: metrics.jsonl while the run goes on, log.txt in words."""
+def _go(
+    ae: Autoencoder,
+    data: Loaded,
+    target: Path,
+    run: dict[str, Any],
+    show: Callable[[Any, Any], None],
+    team: Team,
+    started: float | None,
+) -> Autoencoder:
+    log = _Log(target, show, team)
+    with _alone_in(target) if team.leads else contextlib.nullcontext():
+        work = partial(
+            ae._fit, data.raw, report=log, slots=partial(_slots, target, run, team), team=team, started=started
+        )
+        with _uninterrupted_after(ae, work, target):
+            if team.leads:
+                _finish(ae, data, target, run)
+    return ae
 
-    def __init__(self, folder: Path, show: Callable[[Any, Any], None], alone: bool) -> None:
-        self.show, self.folder, self.alone = show, folder, alone
-        self.started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self.lines: list[str] = []
+
+def _slots(target: Path, run: dict[str, Any], team: Team, spec: Spec, fingerprint: str) -> Slots:
+    """The run's checkpoints, once it is sure that specification and data are those with which it began."""
+    document = spec.to_json() | {"kind": None if spec.kind is None else to_json(spec.kind)}
+    text = json.dumps(document, sort_keys=True)
+    identity = {"specification": hashlib.sha256(text.encode()).hexdigest(), "data": fingerprint}
+    asked = run.get("identity", identity)
+    for name, value in identity.items():
+        if asked[name] != value:
+            raise ConfigError(
+                f"the {name} of {target} changed since the run began",
+                hint=f"put the {name} back as before, or start another run: latente fit DATA",
+            )
+    if team.leads:
+        if "identity" in run and json.loads((target / "spec.json").read_text(encoding="utf-8")) != document:
+            raise ConfigError(
+                f"{target / 'spec.json'} is not the specification with which the run began",
+                hint="put it back as it was, or start another run: latente fit DATA --recipe spec.json",
+            )
+        for litter in (*target.glob(".latente-*.part"), *target.glob("checkpoints/.latente-*.part")):
+            litter.unlink(missing_ok=True)
+        if "identity" not in run:
+            write(document, target / "spec.json")
+            write(run | {"identity": identity}, target / "run.json")
+        run["identity"] = identity
+    return Slots(target / "checkpoints", identity, writes=team.leads)
+
+
+@contextmanager
+def _uninterrupted_after(ae: Autoencoder, work: Callable[[], Any], target: Path) -> Iterator[None]:
+    """Work; then, if it came to its end or was stopped with something learned, do what follows in one piece."""
+    stopped = False
+    try:
+        work()
+    except KeyboardInterrupt:
+        if not hasattr(ae, "card_"):
+            raise KeyboardInterrupt(_left(target)) from None
+        stopped = True
+    with uninterrupted():
+        yield
+    if stopped:
+        raise KeyboardInterrupt(f"what was learned until now is in {target}; {_left(target)}")
+
+
+def _left(target: Path) -> str:
+    """What the user who stopped a run can do."""
+    if target.suffix == ".safetensors" or not (target / "checkpoints").exists():
+        return "nothing is left to go on from"
+    return f"go on with: latente resume {target}"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time writes a run folder. The lock goes with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # a system without it: the user sees to this
+        yield
+        return
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another process is working on the run {folder}", hint=f"wait for it, or stop it: fuser {folder}/.lock"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _settings(ae: Autoencoder) -> dict[str, Any]:
+    """The estimator's settings as JSON can hold them."""
+    found: dict[str, Any] = {}
+    for name, value in ae.get_params(deep=False).items():
+        if isinstance(value, Spec):
+            found[name] = value.to_json()
+        elif isinstance(value, Path) or (name == "recipe" and str(value).endswith((".toml", ".json"))):
+            # The file may be another one by the time the run goes on.
+            from ..model.spec import recipe
+
+            found[name] = recipe(value).to_json()
+        else:
+            found[name] = to_json(value) if hasattr(value, "role") else value
+    seed = found["random_state"]
+    if not isinstance(seed, int):
+        from ..estimator import _seed
+
+        ae.random_state = found["random_state"] = _seed(seed)
+    return found
+
+
+class _Log:
+    """A `report` that shows each row and keeps it in metrics.jsonl, while the run goes on."""
+
+    def __init__(self, folder: Path, show: Callable[[Any, Any], None], team: Team) -> None:
+        self.show, self.folder, self.team = show, folder, team
+        self.begun = False
 
     def __call__(self, row: dict[str, Any], history: Any) -> None:
         self.show(row, history)
-        if not self.alone:
-            self.lines.append(line(row, history))
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        if not self.team.leads:
+            return
+        path = self.folder / "metrics.jsonl"
+        if self.begun:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(_metrics(row))
+        else:
+            # Rows that a stopped run wrote after its last checkpoint come again.
+            atomic_write(path, "".join(map(_metrics, history.rows)).encode())
+            self.begun = True
 
 
-def _finish(ae: Autoencoder, raw: Any, labels: Any, name: str, target: Path, log: _Log, alone: bool) -> None:
-    if alone:
-        ae.save(target)
-        return
+def _metrics(row: dict[str, Any]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        # JSON has no NaN and no infinity.
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(row)) + "\n"
+
+
+def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) -> None:
     ae.save(target / "model.safetensors")
-    codes = pd.DataFrame(ae.transform(raw), columns=[f"z{i}" for i in range(ae._n_features_out)])
-    if labels is not None and len(labels) == len(codes):
-        codes["label"] = labels
+    codes = pd.DataFrame(ae.transform(data.raw), columns=[f"z{i}" for i in range(ae._n_features_out)])
+    if data.labels is not None and len(data.labels) == len(codes):
+        codes["label"] = data.labels
     write(codes, target / "latent.parquet")
+    if isinstance(ae.schema_, Image):
+        pictures.album(ae, data.raw, target)
     h = ae.history_
-    run = {
-        "latente": __version__,
-        "data": name,
+    words = [
+        *(line(row, h) for row in h.rows),
+        f"ended: {h.ended}",
+        *(f"doctor: {f}" for f in h.findings),
+    ]
+    atomic_write(target / "log.txt", ("\n".join(words) + "\n").encode())
+    run |= {
+        "status": "stopped" if h.ended in Stop.REASONS else "finished",
         "kind": ae.schema_.name,
-        "started": log.started,
-        "command": sys.argv[1:] if Path(sys.argv[0]).name == "latente" else None,
         "steps": h.steps,
         "seconds": round(h.seconds, 3),
         "ended": h.ended,
         "skipped_steps": h.skipped,
+        "resumed": h.resumed,
         "training_rows": h.training_rows,
         "held_out_rows": h.held_out_rows,
+        "batch": ae.spec_.train.batch_size,
+        "rate": ae.spec_.train.lr,
         "device": h.device,
         "precision": h.precision,
         "threads": h.threads,
+        "processes": h.processes,
         "findings": h.findings,
     }
+    # Until it says so, the run is not finished, and `resume` makes whatever is missing.
     write(run, target / "run.json")
-    write(
-        ae.spec_.to_json() | {"kind": None if ae.spec_.kind is None else {"part": ae.spec_.kind.name}},
-        target / "spec.json",
-    )
-    words = [*log.lines, f"ended: {h.ended}", *(f"doctor: {f}" for f in h.findings)]
-    atomic_write(target / "log.txt", ("\n".join(words) + "\n").encode())
-    if isinstance(ae.schema_, Image):
-        pictures.album(ae, raw, target)
-
-
-def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
-    """One row as raw data of one row: "FILE", "FILE:N", or a row in memory."""
-    if isinstance(data, (str, Path)):
-        text, _, at = str(data).rpartition(":")
-        path, index = (
-            (text, int(at))
-            if text and at.isascii() and at.isdigit() and not Path(str(data)).exists()
-            else (str(data), 0)
-        )
-        rows = read(path, kind, note=lambda text: None, **options)
-        if index >= len(rows):
-            raise DataError(f"{path} has {len(rows):,} rows, and row {index} was asked for (the first is 0)")
-        return one(rows, index)
-    if isinstance(data, pd.Series):
-        return data.to_frame().T
-    array = np.asarray(data)
-    return (
-        array[None] if not hasattr(data, "columns") and array.ndim in (1, 2, 3) and not _is_batch(array, kind) else data
-    )
-
-
-def one(rows: Any, index: int) -> Any:
-    """Row `index` of raw data, as data of one row."""
-    if hasattr(rows, "iloc"):
-        return rows.iloc[index : index + 1]
-    return (rows.pixels if hasattr(rows, "pixels") else rows)[index : index + 1]
-
-
-def _is_batch(array: np.ndarray, kind: str) -> bool:
-    """Whether an array already has a rows axis: tables are 2-D with it, pictures 3-D (grey) or 4-D."""
-    if kind == "table":
-        return array.ndim == 2
-    return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] not in (1, 3))
+    if run["status"] == "finished":
+        shutil.rmtree(target / "checkpoints", ignore_errors=True)

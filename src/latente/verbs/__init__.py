@@ -17,6 +17,7 @@ class Mark:
 
 
 MODEL = Mark("MODEL", "a model file or a run folder")
+RUN = Mark("RUN", "a run folder")
 DATA = Mark("DATA", "a file, or a folder or zip of pictures")
 CODES = Mark("CODES", "a table of codes, as encode writes it")
 ROW = Mark("ROW", "a file's first row or picture, or FILE:N for its row N (from 0)")

@@ -33,14 +33,18 @@ def fit(
     """Learn a latent space from a table or from pictures.
 
     The fitted model; with `output`, a run folder beside it: run.json, spec.json, metrics.jsonl, model.safetensors,
-    latent.parquet, log.txt, and pictures of pictures. Raises DataError for data that cannot be learned from and
-    ConfigError for settings that cannot be.
+    latent.parquet, log.txt, checkpoints, and pictures of pictures. `resume` goes on with a run that was stopped.
+    Raises DataError for data that cannot be learned from and ConfigError for settings that cannot be.
     """
-    from ..estimator import Autoencoder
-    from ..uses import runs
+    import time
 
+    from ..estimator import Autoencoder
+    from ..uses import rows, runs
+
+    started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
-    raw, labels, name = runs.load(data, kind, header, label_col)
+    options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col}
+    loaded = rows.load(data, **options)
     ae = Autoencoder(
         recipe,
         dim=dim,
@@ -51,7 +55,7 @@ def fit(
         settings=settings,
         random_state=seed,
     )
-    return runs.fit(ae, raw, labels, name, output, quiet)
+    return runs.fit(ae, loaded, output, quiet=quiet, options=options, started=started)
 
 
 def seconds(text: str | float | None) -> float | None:

@@ -29,7 +29,7 @@ def interpolate(
     it is a line. Raises DataError if a row does not fit the model.
     """
     from ..errors import ConfigError
-    from ..uses.runs import row_of
+    from ..uses.rows import row_of
 
     if steps < 2:
         raise ConfigError(f"steps must be 2 or more, not {steps}")

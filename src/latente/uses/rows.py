@@ -1,0 +1,73 @@
+"""Raw data for a verb: loaded from a path, with their labels apart; and single rows of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import ConfigError, DataError
+from ..estimator import read_noted
+from ..kinds.reading import read
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Raw data, their labels or None, and a name for them; path: where they were read from, or None."""
+
+    raw: Any
+    labels: Any = None
+    name: str = "data"
+    path: str | None = None
+
+
+def load(data: Any, kind: str = "auto", header: str = "auto", label_col: str | None = None) -> Loaded:
+    """Data in memory as they are, or read from a path; without `label_col`, which is kept apart."""
+    name, path = "data", None
+    if isinstance(data, (str, Path)):
+        name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
+        data = read_noted(data, kind, header=header)
+    labels = getattr(data, "labels", None)
+    if label_col is not None:
+        if not hasattr(data, "columns") or label_col not in list(data.columns):
+            have = ", ".join(map(str, getattr(data, "columns", ()))) or "none"
+            raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
+        labels = np.asarray(data[label_col])
+        data = data[[c for c in data.columns if c != label_col]]
+    return Loaded(data, labels, name, path)
+
+
+def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
+    """One row as raw data of one row: "FILE", "FILE:N", or a row in memory."""
+    if isinstance(data, (str, Path)):
+        text, _, at = str(data).rpartition(":")
+        path, index = (
+            (text, int(at))
+            if text and at.isascii() and at.isdigit() and not Path(str(data)).exists()
+            else (str(data), 0)
+        )
+        rows = read(path, kind, note=lambda text: None, **options)
+        if index >= len(rows):
+            raise DataError(f"{path} has {len(rows):,} rows, and row {index} was asked for (the first is 0)")
+        return one(rows, index)
+    if isinstance(data, pd.Series):
+        return data.to_frame().T
+    array = np.asarray(data)
+    return (
+        array[None] if not hasattr(data, "columns") and array.ndim in (1, 2, 3) and not _is_batch(array, kind) else data
+    )
+
+
+def one(rows: Any, index: int) -> Any:
+    """Row `index` of raw data, as data of one row."""
+    if hasattr(rows, "iloc"):
+        return rows.iloc[index : index + 1]
+    return (rows.pixels if hasattr(rows, "pixels") else rows)[index : index + 1]
+
+
+def _is_batch(array: np.ndarray, kind: str) -> bool:
+    """Whether an array already has a rows axis: tables are 2-D with it, pictures 3-D (grey) or 4-D."""
+    if kind == "table":
+        return array.ndim == 2
+    return array.ndim == 4 or (array.ndim == 3 and array.shape[-1] not in (1, 3))
