@@ -245,7 +245,7 @@ class _Run:
     def _restore(self, saved: Saved) -> None:
         document, tensors = saved.document, saved.tensors
         rollbacks = self.history.rollbacks
-        self.history = History(**json.loads(document["history"]))
+        vars(self.history).update(json.loads(document["history"]))
         self.history.rollbacks = rollbacks or self.history.rollbacks
         self.best, self.worse, self.looked = json.loads(document["best"]), document["worse"], document["looked"]
         self.optimiser.restore({n.removeprefix("optimiser."): t for n, t in tensors.items() if n[:10] == "optimiser."})
