@@ -241,7 +241,7 @@ def test_a_run_whose_data_specification_or_folder_changed_is_not_resumed(tmp_pat
     stopped(data, tmp_path / "run")
     text = data.read_text()
     data.write_text(text.replace("\n", "\n0.5,0.5,0.5,0.5\n", 2).replace("\n0.5,0.5,0.5,0.5\n", "\n", 1))
-    with pytest.raises(ConfigError, match="the data of .* changed since the run began"):
+    with pytest.raises(ConfigError, match=r"the data of .* changed since the run began"):
         lt.resume(tmp_path / "run")
     data.write_text(text)
     spec = (tmp_path / "run/spec.json").read_text()
@@ -252,7 +252,7 @@ def test_a_run_whose_data_specification_or_folder_changed_is_not_resumed(tmp_pat
     run = json.loads((tmp_path / "run/run.json").read_text())
     run["estimator"]["settings"]["train.lr"] = 0.5
     (tmp_path / "run/run.json").write_text(json.dumps(run))
-    with pytest.raises(ConfigError, match="the specification of .* changed"):
+    with pytest.raises(ConfigError, match=r"the specification of .* changed"):
         lt.resume(tmp_path / "run")
     data.unlink()
     with pytest.raises(DataError, match="there is no file"):
