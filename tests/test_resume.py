@@ -294,10 +294,11 @@ def test_two_processes_do_not_work_on_one_run(tmp_path, data):
     stopped(data, tmp_path / "run")
     import fcntl
 
-    with (tmp_path / "run/.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="another process is working on the run"):
-            lt.resume(tmp_path / "run")
+    handle = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(ConfigError, match="another process is working on the run"):
+        lt.resume(tmp_path / "run")
+    os.close(handle)
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_exits_5(tmp_path, data):

@@ -14,6 +14,7 @@ from ..model.dists.discretised_logistic import DiscretisedLogistic
 from ..model.dists.gaussian import Gaussian
 from ..model.nets.conv import Conv
 from ..model.nets.mlp import Mlp
+from ..model.noise import bernoulli
 from ..parts import part, require
 from .base import Built, Kind, Nets
 from .pictures import Pictures
@@ -91,7 +92,7 @@ class Image(Kind):
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         x = batch.x.float() / 255
         if self.binarize and generator is not None:
-            x = torch.bernoulli(x, generator=generator)
+            x = bernoulli(x, generator)
         return replace(batch, x=x)
 
     def restore(self, x: Tensor) -> Any:

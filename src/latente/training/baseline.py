@@ -37,7 +37,7 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int) -> Baseline:
     """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median."""
-    few = kind.prepare(feed.some(ROWS).to("cpu"))
+    few = kind.prepare(feed.whole(ROWS))
     x = model.likelihood.features(few.x).flatten(1).cpu().numpy()
     k = min(dim, *x.shape)
     solver = "randomized" if k < 0.8 * min(x.shape) and min(x.shape) > 50 else "full"

@@ -75,6 +75,10 @@ class Feed(ABC):
         """Up to `n` of the rows that are trained on, the same ones at every call."""
 
     @abstractmethod
+    def whole(self, n: int) -> Batch:
+        """Up to `n` rows of the data as they came, held out or not."""
+
+    @abstractmethod
     def numbers(self, portion: Portion, which: Tensor) -> list[int]:
         """The numbers in the data (the first row is 0) of the rows `which` of a portion."""
 
@@ -104,6 +108,9 @@ class Resident(Feed):
 
     def some(self, n: int) -> Batch:
         return self.fit.rows(slice(0, n))
+
+    def whole(self, n: int) -> Batch:
+        return self.data.rows(slice(0, n))
 
     def numbers(self, portion: Portion, which: Tensor) -> list[int]:
         return self.origin[portion.places[which]].tolist()

@@ -1,10 +1,11 @@
 """One batch -> its loss, and the gradients in the weights' `.grad`."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ResourceError
 from ..kinds.base import Kind
@@ -22,9 +23,13 @@ class Gradients:
     """
 
     def __init__(self, model: Model, objective: Objective, kind: Kind, team: Team = ALONE) -> None:
-        self.model, self.kind, self.team = model, kind, team
+        self.kind, self.team = kind, team
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        self.objective = objective
+        self.forward: nn.Module = _Forward(model, objective)
+        # Running statistics, which each process of a team moves by its own rows.
+        self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
+        if team.size > 1:
+            self.forward = _parallel(self.forward)
         self.parts = 1
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
@@ -32,7 +37,9 @@ class Gradients:
         while True:
             state = noise.get_state() if self.parts > 1 else None
             try:
-                return self._attempt(portion.batch, noise)
+                terms = self._attempt(portion, noise)
+                self._average(len(portion.batch) / portion.total)
+                return terms
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -47,19 +54,51 @@ class Gradients:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
 
-    def _attempt(self, batch: Batch, noise: torch.Generator) -> dict[str, Tensor]:
+    def _attempt(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
+        batch = portion.batch
         for p in self.weights:
             p.grad = None
         sums: dict[str, Tensor] = {}
         size = -(-len(batch) // self.parts)
         for start in range(0, len(batch), size):
             part = batch if self.parts == 1 else batch.rows(slice(start, start + size))
-            loss: Loss = self.objective(self.model, self.kind.prepare(part, noise))
-            share = len(part) / len(batch)
-            (loss.total if share == 1 else loss.total * share).backward()
-            for name, value in {"loss": loss.total, **loss.terms}.items():
+            terms = self.forward(self.kind.prepare(part, noise))
+            # A team takes the mean of its gradients: of unequal numbers of rows each counts by its own.
+            share, weight = len(part) / len(batch), len(part) * self.team.size / portion.total
+            (terms["loss"] if weight == 1 else terms["loss"] * weight).backward()
+            for name, value in terms.items():
                 sums[name] = value.detach() if share == 1 else sums.get(name, 0.0) + share * value.detach()
         return sums
+
+    def _average(self, share: float) -> None:
+        """Running statistics as if one process had seen the rows of all; `share` of them are this one's."""
+        if self.team.size > 1 and self.running:
+            together = self.team.total(torch.cat([b.flatten() for b in self.running]) * share)
+            for buffer, mean in zip(self.running, together.split([b.numel() for b in self.running]), strict=True):
+                buffer.copy_(mean.reshape(buffer.shape))
+
+
+class _Forward(nn.Module):
+    """Model and objective as one module, as torch's engines for many processes want it."""
+
+    def __init__(self, model: Model, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        loss: Loss = self.objective(self.model, batch)
+        return {"loss": loss.total, **loss.terms}
+
+
+def _parallel(module: nn.Module) -> nn.Module:
+    from torch.nn.parallel import DistributedDataParallel
+
+    known = inspect.signature(DistributedDataParallel).parameters
+    # Statistics are averaged, not sent round. The name of the switch changed with torch 2.13.
+    switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    # A table without gaps leaves the weights of gaps unused.
+    options: dict[str, Any] = {"find_unused_parameters": True, switch: False}
+    return DistributedDataParallel(module, **options)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from ..atomic import uninterrupted
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Model
+from ..model.noise import Shared
 from ..model.spec import Train
 from . import doctor, rescue
 from .checkpoint import Saved, Slots, put_back
@@ -88,6 +89,7 @@ def train(
                         history.ended = stop.asked or run.why()
                         break
                     model.progress, model.generator = done, run.noise
+                    run.noise.total = portion.total if team.size > 1 else 0
                     terms = run.gradients(portion, run.noise)
                     finite = run.optimiser.step(done)
                     run.totals.add(terms, finite, len(portion.batch) * team.size / portion.total)
@@ -140,7 +142,9 @@ class _Run:
         model.to(device).train()
         # Of so many rows the mean is known well enough.
         model.center(kind.prepare(feed.some(10 * EVAL_ROWS)))
-        self.noise = torch.Generator(device).manual_seed(config.seed)
+        self.noise = Shared(device)
+        self.noise.manual_seed(config.seed)
+        self.noise.rank, self.noise.size = team.rank, team.size
         self.optimiser = Optimiser(model, config)
         self.gradients = Gradients(model, objective, kind, team)
         self.guard = rescue.Guard(device)
@@ -181,7 +185,10 @@ class _Run:
     def look(self) -> None:
         """One row of the history: look at the averaged weights, keep the best, end the run when they get no better."""
         history = self.history
-        row: dict[str, Any] = {"train": self.totals.take(), "epoch": history.steps / self.pace.batches_per_epoch}
+        row: dict[str, Any] = {
+            "train": self.totals.take(self.team),
+            "epoch": history.steps / self.pace.batches_per_epoch,
+        }
         row |= {"seconds": history.seconds, "steps": history.steps, "share": self.share()}
         if self.feed.held_out is not None:
             row |= self._evaluate(self.feed.held_out)
@@ -324,10 +331,10 @@ class Totals:
         values = torch.stack([v.detach().float() for v in terms.values()] + [torch.ones_like(one, requires_grad=False)])
         self.sums = self.sums + weight * (values if finite is None else torch.where(finite > 0, values, 0.0))
 
-    def take(self) -> dict[str, float]:
-        """The means since the last call."""
+    def take(self, team: Team = ALONE) -> dict[str, float]:
+        """The means since the last call, over all processes."""
         if not isinstance(self.sums, Tensor):
             return {}
-        *values, weight = self.sums.tolist()
+        *values, weight = team.total(self.sums.clone()).tolist()
         self.sums = 0.0
         return {name: value / max(weight, 1e-9) for name, value in zip(self.names, values, strict=True)}

@@ -212,13 +212,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
     except ImportError:  # a system without it: the user sees to this
         yield
         return
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"another process is working on the run {folder}", hint=f"wait for it, or stop it: fuser {folder}/.lock"
+                f"another process is working on the run {folder}", hint="wait until it is done, or stop it"
             ) from None
         yield
     finally:

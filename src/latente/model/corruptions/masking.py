@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...parts import part, require
 from ..batch import Batch
+from ..noise import uniform
 
 
 @part("corruption", "masking")
@@ -29,6 +30,6 @@ class Masking:
         hide: Tensor | float = self.share
         if self.vary:
             rows = (len(x),) + (1,) * (x.dim() - 1)
-            hide = self.share * torch.rand(rows, generator=generator, device=x.device)
-        kept = torch.rand(x.shape, generator=generator, device=x.device) >= hide
+            hide = self.share * uniform(rows, generator, x.device)
+        kept = uniform(tuple(x.shape), generator, x.device) >= hide
         return replace(batch, observed=kept if batch.observed is None else kept & batch.observed)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...parts import part, require
 from ..batch import Batch
+from ..noise import normal
 
 
 @part("corruption", "noise")
@@ -22,5 +23,5 @@ class Noise:
         require(self.std >= 0, self, "std", "0 or more")
 
     def __call__(self, batch: Batch, continuous: Tensor, generator: torch.Generator | None) -> Batch:
-        noise = torch.randn(batch.x.shape, generator=generator, device=batch.x.device) * self.std
+        noise = normal(tuple(batch.x.shape), generator, batch.x.device) * self.std
         return replace(batch, x=batch.x + noise * continuous)

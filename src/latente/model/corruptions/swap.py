@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...parts import part, require
 from ..batch import Batch
+from ..noise import others, uniform
 
 
 @part("corruption", "swap")
@@ -23,8 +24,8 @@ class Swap:
 
     def __call__(self, batch: Batch, continuous: Tensor, generator: torch.Generator | None) -> Batch:
         x = batch.x
-        other = torch.randperm(len(x), generator=generator, device=x.device)
-        swapped = torch.rand(x.shape, generator=generator, device=x.device) < self.share
+        other = others(len(x), generator, x.device)
+        swapped = uniform(tuple(x.shape), generator, x.device) < self.share
         observed = batch.observed
         if observed is not None:
             observed = torch.where(swapped, observed[other], observed)

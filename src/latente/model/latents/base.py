@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from ..noise import normal
+
 
 class Posterior(ABC):
     """q(z|x) of b rows. `penalty` is what the latent itself adds to the loss, in nats per row."""
@@ -29,7 +31,7 @@ class Posterior(ABC):
     def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
         """Reparametrised draws. [samples, b, d]"""
         shape = (samples, *self.mean.shape)
-        return self.draw(torch.randn(shape, generator=generator, device=self.mean.device))
+        return self.draw(normal(shape, generator, self.mean.device, rows=1))
 
     @abstractmethod
     def draw(self, noise: Tensor) -> Tensor:

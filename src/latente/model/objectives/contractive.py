@@ -7,6 +7,7 @@ import torch
 from ...parts import part, require
 from ..batch import Batch
 from ..model import Loss, Model
+from ..noise import uniform
 
 
 @part("objective", "contractive")
@@ -31,7 +32,7 @@ class Contractive:
         # Evaluation runs under no_grad, but the Jacobian needs a graph.
         with torch.enable_grad():
             code = model.encode(Batch(x, batch.observed, batch.context)).mean
-            v = torch.randint(0, 2, code.shape, generator=model.generator, device=code.device) * 2.0 - 1.0
+            v = (uniform(tuple(code.shape), model.generator, code.device) < 0.5) * 2.0 - 1.0
             (slope,) = torch.autograd.grad((code * v).sum(), x, create_graph=model.training)
         model.low_precision = low
         norm = slope.square().flatten(1).sum(-1).mean()
