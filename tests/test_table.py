@@ -132,10 +132,10 @@ def test_an_unseen_level_is_read_as_other_and_counted(people):
 def test_a_gap_is_not_the_median_in_secret():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 3))
-    # A gap in the first column tells of the second, so the encoder has a reason to look at it.
+    # A gap in the first column tells of the second, where that one is hidden: a reason for the encoder to look at it.
     x[x[:, 1] > 0.5, 0] = np.nan
     x[:, 1] += 3 * (x[:, 1] > 0.5)
-    ae = Autoencoder("ae", dim=2, steps=300, random_state=0).fit(x)
+    ae = Autoencoder("ae", dim=2, steps=300, corruption="masking", random_state=0).fit(x)
     gap, median = np.array([[np.nan, 1.0, 1.0]]), np.array([[np.nanmedian(x[:, 0]), 1.0, 1.0]])
     assert not np.allclose(ae.transform(gap), ae.transform(median), atol=1e-3)
 
