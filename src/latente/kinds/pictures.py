@@ -137,7 +137,7 @@ def _channels_last(x: np.ndarray, name: str, note: Note) -> np.ndarray:
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim == 4 and x.shape[3] not in (1, 3) and x.shape[1] in (1, 3):
-        note(f"{name}: channels come first in {x.shape}; they are moved to the end")
+        note(f"{name}: channels come first in pictures of shape {x.shape[1:]}; they are moved to the end")
         x = np.moveaxis(x, 1, 3)
     if x.ndim != 4 or x.shape[3] not in (1, 3):
         raise DataError(

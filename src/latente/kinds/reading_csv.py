@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import ConfigError, DataError
 from .reading_bytes import Note, content, utf8
 from .reading_columns import MISSING, frame, listing, trimmed, typed
@@ -19,6 +21,7 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _QUOTED = re.compile(rb'(?<![^,;\t|\r\n])"(?:[^"]|"")*+"')
 _COMMA_APART = re.compile(rb"(?<!\d),|,(?!\d)")
 _SAMPLE = 1 << 18  # bytes looked at to find the delimiter
+_QUOTE, _LINE_FEED, _RETURN = 34, 10, 13
 _WIDEST = 100_000  # columns; a table of this width is an array in disguise
 
 
@@ -141,8 +144,33 @@ def rows(data: bytes, delimiter: str, name: str, place: Place | None = None) -> 
     # An unclosed quote swallows the rest of the file, which shows as a last cell of several lines.
     odd = place.last and quoted and data.count(b'"') % 2
     if odd and "\n" in table.column(table.num_columns - 1)[-1].as_py().rstrip("\r\n"):
-        raise unclosed(name)
+        ends = row_ends(data + b"\n", delimiter)
+        if not len(ends) or ends[-1] <= len(data):
+            raise unclosed(name)
     return table
+
+
+def row_ends(data: bytes, delimiter: str) -> np.ndarray:
+    """The places after each row's end: line feeds, or else carriage returns, that stand in no quoted cell."""
+    array = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(array == _LINE_FEED)
+    if not len(ends):
+        ends = np.flatnonzero(array[:-1] == _RETURN)  # what follows the last byte could be its line feed
+    quotes = np.flatnonzero(array == _QUOTE)
+    if not len(quotes) or not len(ends):
+        return ends + 1
+    opening = quotes[::2]
+    before = array[opening - 1]
+    # A quote opens a cell only at its start, or is the second of a doubled one. If all do, quotes alternate.
+    fine = np.isin(before, [ord(delimiter), _LINE_FEED, _RETURN, _QUOTE]) | (opening == 0)
+    if fine.all():
+        inside = np.searchsorted(quotes, ends) % 2 == 1
+    else:
+        cell = rb'(?:(?<=[%s\r\n])|\A)"(?:[^"]|"")*+(?:"|\Z)' % re.escape(delimiter).encode()
+        spans = np.array([found.span() for found in re.finditer(cell, data)], int).reshape(-1, 2)
+        opened, closed = np.searchsorted(spans[:, 0], ends), np.searchsorted(spans[:, 1], ends, "right")
+        inside = opened > closed
+    return ends[~inside] + 1
 
 
 def unclosed(name: str) -> DataError:

@@ -1,12 +1,9 @@
 """Delimited text in blocks: one pass finds where rows end and what each column holds."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..errors import DataError
 from .reading_bytes import Note, coding, marked
@@ -18,6 +15,7 @@ from .reading_csv import (
     missing_words,
     note_missing,
     require_width,
+    row_ends,
     rows,
     unclosed,
     without_rows,
@@ -27,7 +25,6 @@ from .sources import MOST_ROWS
 
 _BYTES = 1 << 24  # of text in a block
 _LONGEST = 1 << 28  # bytes of one row
-_QUOTE, _LF, _CR = 34, 10, 13
 
 
 @dataclass(frozen=True)
@@ -151,29 +148,6 @@ class CsvPart:
                 )
             columns.append(column)
         return columns
-
-
-def row_ends(data: bytes, delimiter: str) -> np.ndarray:
-    """The places after each row's end: line feeds, or else carriage returns, that stand in no quoted cell."""
-    array = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(array == _LF)
-    if not len(ends):
-        ends = np.flatnonzero(array[:-1] == _CR)  # what follows the last byte could be its line feed
-    quotes = np.flatnonzero(array == _QUOTE)
-    if not len(quotes) or not len(ends):
-        return ends + 1
-    opening = quotes[::2]
-    before = array[opening - 1]
-    # A quote opens a cell only at its start, or is the second of a doubled one. If all do, quotes alternate.
-    fine = np.isin(before, [ord(delimiter), _LF, _CR, _QUOTE]) | (opening == 0)
-    if fine.all():
-        inside = np.searchsorted(quotes, ends) % 2 == 1
-    else:
-        cell = rb'(?:(?<=[%s\r\n])|\A)"(?:[^"]|"")*+(?:"|\Z)' % re.escape(delimiter).encode()
-        spans = np.array([found.span() for found in re.finditer(cell, data)], int).reshape(-1, 2)
-        opened, closed = np.searchsorted(spans[:, 0], ends), np.searchsorted(spans[:, 1], ends, "right")
-        inside = opened > closed
-    return ends[~inside] + 1
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

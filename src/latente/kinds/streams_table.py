@@ -130,7 +130,7 @@ def open_table(
     return source
 
 
-def gathered(source: TableSource, note: Note) -> "pd.DataFrame":
+def gathered(source: TableSource) -> "pd.DataFrame":
     """All blocks of a table in memory."""
     import pyarrow as pa
 
@@ -138,7 +138,7 @@ def gathered(source: TableSource, note: Note) -> "pd.DataFrame":
     columns = [
         pa.chunked_array([c for column in whole for c in _chunks(column)]) for whole in zip(*blocks, strict=True)
     ]
-    return source.frame(columns, note)
+    return source.frame(columns, _silent)
 
 
 def _chunks(column: Any) -> list[Any]:
