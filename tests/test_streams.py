@@ -437,7 +437,8 @@ def test_beyond_the_sample_all_but_medians_and_scales_are_exact(frame, monkeypat
     for a, b in zip(thinned.columns, exact.columns, strict=True):
         assert replace(a, center=0.0, scale=1.0) == replace(b, center=0.0, scale=1.0) if hasattr(a, "scale") else a == b
         if a.label in ("real", "almost_whole", "almost_days", "zoned"):
-            # The others have few values, between which a median jumps. Six standard errors of a quartile from 4,000 values, where the density is not far from a Gaussian's.
+            # The others have few values, between which a median jumps. Six standard errors of a quartile from
+            # 4,000 values, where the density is not far from a Gaussian's.
             assert a.center == pytest.approx(b.center, abs=0.15 * b.scale)
             assert a.scale == pytest.approx(b.scale, rel=0.15)
 
