@@ -126,10 +126,11 @@ class Growing:
     def _count(self, present: pd.Series) -> None:
         cells = present if present.dtype == "str" else pd.Series(plain(present), dtype=object)
         counts = cells.value_counts(sort=False)
-        for value, count in zip(counts.index, counts.tolist(), strict=True):
+        found = counts.index.to_numpy(object)
+        for value, count in zip(found, counts.tolist(), strict=True):
             self._counts[value] = self._counts.get(value, 0) + count
         if self._distinct is not None:
-            self._distinct.add(counts.index)
+            self._distinct.add(found)
         if len(self._counts) > MOST_LEVELS and self.parts > 1:
             if self._distinct is None:
                 self._distinct = _Distinct()

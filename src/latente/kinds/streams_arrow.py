@@ -73,6 +73,7 @@ class ColumnarPart(ABC):
         levels: dict[str, Any] = {}
         for block in range(len(self.sizes)) if asked else ():
             table = self._table(block, asked)
+            table.validate(full=True)  # offsets that point outside would crash, not raise
             for name in asked:
                 column = table.column(name)
                 if pa.types.is_dictionary(column.type):
@@ -87,7 +88,7 @@ class ColumnarPart(ABC):
 
         with damaged(f"{self.path.name}, block {block:,} of {len(self.sizes):,}", self.form):
             table = self._table(block, list(types))
-            table.validate(full=True)  # offsets that point outside would crash, not raise
+            table.validate(full=True)
             if table.num_rows != self.sizes[block]:
                 raise DataError(
                     f"{self.path.name}, block {block:,}: {table.num_rows:,} rows instead of {self.sizes[block]:,}",

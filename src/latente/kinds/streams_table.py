@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_REMARKS = 8  # that are passed on: a folder may have thousands of files
+
+
 class Part(Protocol):
     """One file of a table."""
 
@@ -105,12 +108,17 @@ def open_table(
 ) -> TableSource:
     """The table in some files of one form. Raises DataError, with the first odd file and column, if they differ."""
     parts: list[Part] = []
+    remarks: list[str] = []
     for file in files:
         if form == "csv":
-            parts.append(CsvPart(file, header, delimiter, missing, note))
+            parts.append(CsvPart(file, header, delimiter, missing, remarks.append))
         else:
             parts.append(ParquetPart(file) if form == "parquet" else ArrowPart(file))
         _same_names(parts[0], parts[-1])
+    for remark in remarks[:_REMARKS]:
+        note(remark)
+    if len(remarks) > _REMARKS:
+        note(f"and {len(remarks) - _REMARKS:,} more remarks on the files in {root.name}")
     types = {}
     for name in parts[0].names:
         if form == "csv":
