@@ -153,11 +153,15 @@ def test_text_in_other_codings_is_read_and_a_guess_is_noted(tmp_path, coding):
     assert notes == ["t.csv is not UTF-8 (byte 2): it is read as cp1252 (Western European)"] * (coding == "cp1252")
 
 
-def test_a_byte_that_is_not_utf8_is_found_across_pieces(monkeypatch):
-    monkeypatch.setattr(reading_bytes, "_CHUNK", 3)
-    assert reading_bytes._first_foreign_byte("aäöü€".encode()) is None
-    assert reading_bytes._first_foreign_byte("aäö".encode() + b"\xe2\x82") == 5
-    assert reading_bytes._first_foreign_byte(b"abcde\xffg") == 5
+@pytest.mark.parametrize(
+    ("text", "bad"), [("aäöü€".encode(), None), ("aäö".encode() + b"\xe2\x82", 5), (b"abcde\xffg", 5)], ids=str
+)
+def test_a_byte_that_is_not_utf8_is_found_across_pieces(text, bad):
+    notes = []
+    found = reading_bytes.coding([text[i : i + 3] for i in range(0, len(text), 3)], "t.csv", notes.append)
+    assert found == ("utf-8" if bad is None else "cp1252")
+    assert len(notes) == (bad is not None)
+    assert all(f"(byte {bad})" in note for note in notes)
 
 
 def test_a_gzipped_table_is_read_and_a_bomb_is_not(tmp_path, monkeypatch):

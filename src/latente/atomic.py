@@ -24,6 +24,16 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
     A link is followed; a device or pipe is written directly. Raises ResourceError if the
     disk is full, ConfigError if the place cannot be written (a folder, no permission).
     """
+    with atomic_file(path) as file:
+        if isinstance(data, bytes):
+            file.write(data)
+        else:
+            data(file)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """An open file to fill, which takes its name `path` once all is in it; raises as `atomic_write` does."""
     with _refusals(path):
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,14 +42,14 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | Callable[[BinaryIO]
             raise ConfigError(f"{path} is a folder, not a file", hint="name a file in it")
         if mode is not None and not stat.S_ISREG(mode):
             with target.open("wb") as file:  # /dev/stdout, a pipe: renaming would replace the device itself
-                _pour(data, file)
+                yield file
             return
         part = target.parent / _part()
         try:
             with _new_file(part) as file:
                 if mode is not None:
                     part.chmod(stat.S_IMODE(mode))
-                _pour(data, file)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(target)
@@ -94,13 +104,6 @@ def _mode(path: Path) -> int | None:
 def _new_file(path: Path) -> BinaryIO:
     # Not tempfile.mkstemp, whose files only their owner may read: here the umask decides.
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "w+b")
-
-
-def _pour(data: bytes | Callable[[BinaryIO], object], file: BinaryIO) -> None:
-    if isinstance(data, bytes):
-        file.write(data)
-    else:
-        data(file)
 
 
 def _sync(path: Path) -> None:

@@ -1,6 +1,7 @@
 """What every kind of data gives to the rest of the house."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,9 +46,16 @@ class Kind(ABC):
     def accepts(cls, raw: Any) -> bool:
         """Whether data in memory is of this kind, as far as one can see without being told."""
 
-    @abstractmethod
     def learn(self, raw: Any) -> "Kind":
         """The fitted kind. Raises DataError for data that it cannot learn from."""
+        return self.learn_blocks([raw])
+
+    @abstractmethod
+    def learn_blocks(self, blocks: Iterable[Any]) -> "Kind":
+        """What `learn` gives of the blocks' rows together, in memory that does not grow with their number.
+
+        Of more than one block medians and scales may be estimates from a sample of the rows.
+        """
 
     @abstractmethod
     def to_batch(self, raw: Any) -> Batch:

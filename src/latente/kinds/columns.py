@@ -264,10 +264,10 @@ def plain(series: pd.Series, as_text: bool = False) -> np.ndarray:
     return out
 
 
-def to_numbers(series: pd.Series, label: Any) -> np.ndarray:
-    """Cells as float64 [n], NaN where missing. Raises DataError for text or an infinity."""
+def to_numbers(series: pd.Series, label: Any, start: int = 0) -> np.ndarray:
+    """Cells as float64 [n], NaN where missing. Raises DataError for text or an infinity; rows count from `start`."""
     if series.dtype == object:
-        refuse_containers(series, label)
+        refuse_containers(series, label, start)
     try:
         values = pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
     except (ValueError, TypeError):
@@ -280,20 +280,21 @@ def to_numbers(series: pd.Series, label: Any) -> np.ndarray:
             ) from None
         row = int(odd[0])
         raise DataError(
-            f"column {label!r}, row {row}: {series.iloc[row]!r} is not a number, and the model learned numbers there",
+            f"column {label!r}, row {start + row}: {series.iloc[row]!r} is not a number, "
+            "and the model learned numbers there",
             hint="give the column the type that it had at fit time; an empty cell (NaN) is read as missing",
         ) from None
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])
         raise DataError(
-            f"column {label!r}, row {row}: the value is {values[row]}",
+            f"column {label!r}, row {start + row}: the value is {values[row]}",
             hint="replace infinities by a number, or by NaN for missing: df.replace([np.inf, -np.inf], np.nan)",
         )
     # Squares of larger numbers overflow float64 on the way to a scale.
     if (np.abs(values) > 1e150).any():
         row = int(np.flatnonzero(np.abs(values) > 1e150)[0])
         raise DataError(
-            f"column {label!r}, row {row}: {values[row]:g} is too large to be scaled", hint="change the unit"
+            f"column {label!r}, row {start + row}: {values[row]:g} is too large to be scaled", hint="change the unit"
         )
     return values
 
@@ -318,9 +319,9 @@ def as_dtype(values: np.ndarray | pd.Series, dtype: str) -> pd.Series:
     return series if dtype in ("object", "category", str(series.dtype)) else series.astype(dtype)  # type: ignore[call-overload]
 
 
-def refuse_containers(series: pd.Series, label: Any) -> None:
-    """Raise DataTypeError for a cell that is a list, a dict or some other object."""
-    for row, value in enumerate(series):
+def refuse_containers(series: pd.Series, label: Any, start: int = 0) -> None:
+    """Raise DataTypeError for a cell that is a list, a dict or some other object; rows count from `start`."""
+    for row, value in enumerate(series, start):
         if isinstance(value, (dict, list, set, tuple, np.ndarray)) or callable(value):
             raise DataTypeError(
                 f"column {label!r}, row {row}: argument must be a string or a number, not {type(value).__name__!r}",

@@ -1,5 +1,6 @@
 """Pictures: grey or colour, all of one size, uint8 in memory."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -55,23 +56,31 @@ class Image(Kind):
         ndim, dtype = getattr(raw, "ndim", 0), str(getattr(raw, "dtype", ""))
         return ndim == 4 or (ndim == 3 and dtype == "uint8")
 
-    def learn(self, raw: Any) -> "Image":
-        pictures, _ = as_pictures(raw)
-        n, h, w, c = pictures.shape
+    def learn_blocks(self, blocks: Iterable[Any]) -> "Image":
+        n, differ, kind = 0, False, replace(self, binary=True)
+        first = np.empty(0)
+        for raw in blocks:
+            pictures, _ = as_pictures(raw)
+            h, w, c = pictures.shape[1:]
+            if n == 0:
+                array = not isinstance(raw, (Pictures, list, tuple))
+                dtype, flat = (str(raw.dtype), raw.ndim == 3) if array else ("uint8", c == 1)
+                kind, first = replace(kind, shape=(c, h, w), dtype=dtype, flat=flat), pictures[:1].copy()
+            elif (c, h, w) != kind.shape:
+                raise DataError(
+                    f"picture {n:,} is of {w}×{h} pixels in {c} channel(s), those before it of "
+                    f"{kind.shape[2]}×{kind.shape[1]} in {kind.shape[0]}",
+                    hint="give all blocks one shape",
+                )
+            n += len(pictures)
+            differ = differ or not (pictures == first).all()
+            kind = replace(kind, binary=kind.binary and bool(np.isin(pictures, (0, 255)).all()))
         if n < 2:
             raise DataError(f"found {n} picture(s) (n_samples={n}), and a model needs 2 or more to learn from")
         # Equal pictures leave nothing to learn, whatever they show.
-        if (pictures == pictures[:1]).all():
+        if not differ:
             raise DataError(f"there is nothing to learn: all {n} pictures are the same", hint="check the folder")
-        black_or_white = bool(np.isin(pictures, (0, 255)).all())
-        array = not isinstance(raw, (Pictures, list, tuple))
-        return replace(
-            self,
-            shape=(c, h, w),
-            binary=black_or_white,
-            dtype=str(raw.dtype) if array else "uint8",
-            flat=raw.ndim == 3 if array else c == 1,
-        )
+        return kind
 
     def to_batch(self, raw: Any) -> Batch:
         pictures, observed = as_pictures(raw)

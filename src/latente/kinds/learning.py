@@ -3,7 +3,7 @@
 import datetime
 import decimal
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -25,10 +25,14 @@ from .columns import (
     to_numbers,
 )
 
+_Unit = Literal["D", "h", "m", "s", "ms"]
+
 # Levels that are kept of a categorical column, the most frequent first; the rest share `<other>`.
 MAX_LEVELS = 500
 # Text of which more than this share is unique, in at least that many rows, is a name or an id, not a category.
 UNIQUE_SHARE, UNIQUE_ROWS = 0.9, 50
+# Levels that are counted at once; beyond, the rarer half is forgotten.
+MOST_LEVELS = 200_000
 
 
 def learn(label: Any, series: pd.Series) -> Column:
@@ -42,27 +46,191 @@ def learn(label: Any, series: pd.Series) -> Column:
 
     Raises DataError for an infinity and DataTypeError for containers.
     """
-    missing = float(series.isna().mean())
-    present = series.dropna()
-    dtype = str(series.dtype)
-    if series.dtype == object:
-        refuse_containers(series, label)
-        dtype, present = _sharpen(present)
-    if len(present) == 0:
-        return Constant(label, dtype, missing, None, "empty")
+    growing = Growing(label)
+    growing.add(series)
+    return growing.column()
+
+
+class Growing:
+    """What the rules must know of one column, gathered part by part in memory that does not grow with the parts.
+
+    Counts are exact. Beyond `most` values a random sample of that many stands for all, beside witnesses: the values on
+    which a rule can turn, such as the extremes or the first that is no whole number. Only the median and the
+    interquartile range are then estimates. Of text beyond `MOST_LEVELS` values the rare ones are forgotten.
+    """
+
+    def __init__(self, label: Any, most: int = 100_000, seed: int = 0) -> None:
+        self.label, self.most = label, most
+        self.rows = self.gaps = self.parts = 0
+        self._dtype, self._empty = "", pd.Series(dtype=object)
+        self._families: set[str] = set()
+        self._categories: dict[Any, None] = {}
+        self._ordered = False
+        self._keys = np.random.default_rng(seed)
+        self._pool: list[tuple[pd.Series, np.ndarray]] = []  # values by row number, and their keys in the draw
+        self._counts: dict[Any, int] = {}
+        self._distinct: _Distinct | None = None
+
+    def add(self, series: pd.Series) -> None:
+        """The next part of the column."""
+        start, self.rows = self.rows, self.rows + len(series)
+        self.parts += 1
+        values = series.set_axis(pd.RangeIndex(start, self.rows))
+        if values.dtype == object:
+            refuse_containers(values, self.label, start)
+        present = values.dropna()
+        self.gaps += len(values) - len(present)
+        other = self._dtype not in ("", str(values.dtype))
+        self._empty = pd.concat([self._empty, values.iloc[:0]]) if other else values.iloc[:0]
+        self._dtype = str(self._empty.dtype)
+        if self._dtype == "category":
+            self._categories |= dict.fromkeys(values.cat.categories)
+            self._ordered = bool(values.cat.ordered)
+        if len(present) == 0:
+            return
+        family = _family(self.label, present)
+        if other and self._families - {family}:
+            raise DataError(
+                f"column {self.label!r} holds {family} from row {start} on, and {', '.join(self._families)} before",
+                hint="give every block the same types",
+            )
+        self._families.add(family)
+        if family == "numbers":
+            to_numbers(values, self.label, start)  # raises for an infinity, with its row
+        if family == "levels" or values.dtype == object:
+            self._count(present)
+        if family != "levels" or values.dtype == object:
+            if self._pool and sum(len(values) for values, _ in self._pool) + len(present) > 2 * self.most:
+                self._thin()
+            self._pool.append((present, self._keys.random(len(present))))
+
+    def column(self) -> Column:
+        """The column of all parts."""
+        label, missing, dtype = self.label, self.gaps / max(1, self.rows), self._dtype
+        if self.gaps == self.rows:
+            return Constant(label, dtype, missing, None, "empty")
+        if self.parts > 1:
+            self._thin()
+        present = pd.concat([values for values, _ in self._pool]) if self._pool else pd.Series(dtype=object)
+        if dtype == "object":
+            dtype, present = _sharpen(present)
+        family = _family(label, present) if self._pool else "levels"
+        if family == "booleans":
+            return _two_valued(label, dtype, missing, present, (False, True))
+        if family == "numbers":
+            return _number(label, dtype, missing, present)
+        if family == "dates":
+            return _date(label, dtype, missing, present)
+        return self._levels(missing)
+
+    def _count(self, present: pd.Series) -> None:
+        cells = present if present.dtype == "str" else pd.Series(plain(present), dtype=object)
+        counts = cells.value_counts(sort=False)
+        found = counts.index.to_numpy(object)
+        for value, count in zip(found, counts.tolist(), strict=True):
+            self._counts[value] = self._counts.get(value, 0) + count
+        if self._distinct is not None:
+            self._distinct.add(found)
+        if len(self._counts) > MOST_LEVELS and self.parts > 1:
+            if self._distinct is None:
+                self._distinct = _Distinct()
+                self._distinct.add(self._counts)
+            self._counts = dict(_ranked(self._counts)[: MOST_LEVELS // 2])
+
+    def _levels(self, missing: float) -> Column:
+        label, dtype, present = self.label, self._dtype, self.rows - self.gaps
+        levels = [_jsonable(value) for value, _ in _ranked(self._counts)]
+        number = len(levels) if self._distinct is None else self._distinct.number
+        if number == 1:
+            return Constant(label, dtype, missing, levels[0], "constant")
+        if present >= UNIQUE_ROWS and number > UNIQUE_SHARE * present:
+            return Constant(label, dtype, missing, None, "identifier")
+        categories = tuple(_jsonable(_item(value)) for value in self._categories)
+        kept, rare = tuple(levels[:MAX_LEVELS]), tuple(levels[MAX_LEVELS:])
+        return Categorical(label, dtype, missing, kept, rare, categories, self._ordered)
+
+    def _thin(self) -> None:
+        """Leave the sample, which are the values of the smallest keys, and the witnesses."""
+        values = pd.concat([values for values, _ in self._pool]) if self._pool else pd.Series(dtype=object)
+        if len(values) <= self.most:
+            return
+        keys = np.concatenate([keys for _, keys in self._pool])
+        kept = np.zeros(len(values), bool)
+        kept[np.argpartition(keys, self.most)[: self.most]] = True
+        kept[_witnesses(self.label, values)] = True
+        self._pool = [(values[kept], keys[kept])]
+
+
+class _Distinct:
+    """About how many values differ, from the smallest of their hashes: off by about 1 %.
+
+    Source: Bar-Yossef et al. 2002, "Counting distinct elements in a data stream", algorithm 1.
+    """
+
+    most = 10_000
+
+    def __init__(self) -> None:
+        self._smallest = np.empty(0, np.uint64)
+
+    def add(self, values: Iterable[Any]) -> None:
+        text = np.array([str(value) for value in values], dtype=object)
+        hashes = pd.util.hash_array(text, categorize=False)
+        self._smallest = np.unique(np.concatenate([self._smallest, hashes]))[: self.most]
+
+    @property
+    def number(self) -> int:
+        if len(self._smallest) < self.most:
+            return len(self._smallest)
+        return int((self.most - 1) / (float(self._smallest[-1]) / 2.0**64))
+
+
+def _ranked(counts: dict[Any, int]) -> list[tuple[Any, int]]:
+    # Ties are broken by the level itself, so that the order of rows does not matter.
+    return sorted(counts.items(), key=lambda kv: (-kv[1], str(kv[0])))
+
+
+def _family(label: Any, present: pd.Series) -> Literal["booleans", "numbers", "dates", "levels"]:
+    """By which rules a column's present cells are read; raises DataError for what none reads."""
+    if present.dtype == object:
+        present = _sharpen(present)[1]
     if pd.api.types.is_complex_dtype(present.dtype):
         raise DataError(
             f"Complex data not supported: column {label!r}", hint="make columns of its real and imaginary part"
         )
     if pd.api.types.is_timedelta64_dtype(present.dtype):
         raise DataError(f"column {label!r} holds durations", hint=f"df[{label!r}] = df[{label!r}].dt.total_seconds()")
-    if pd.api.types.is_bool_dtype(present.dtype) and dtype != "category":
-        return _two_valued(label, dtype, missing, present, (False, True))
-    if pd.api.types.is_numeric_dtype(present.dtype) and dtype != "category":
-        return _number(label, dtype, missing, present)
-    if dtype == "date" or pd.api.types.is_datetime64_any_dtype(present.dtype):
-        return _date(label, dtype, missing, present)
-    return _levels(label, dtype, missing, series, present)
+    if isinstance(present.dtype, pd.CategoricalDtype):
+        return "levels"
+    if pd.api.types.is_bool_dtype(present.dtype):
+        return "booleans"
+    if pd.api.types.is_numeric_dtype(present.dtype):
+        return "numbers"
+    return "dates" if pd.api.types.is_datetime64_any_dtype(present.dtype) else "levels"
+
+
+def _witnesses(label: Any, present: pd.Series) -> np.ndarray:
+    """The places of cells that decide what a column is: first ones, extremes, those that break a rule."""
+    places = {0}
+    family = _family(label, present)
+    if present.dtype == object:
+        # One of each type: whether a column is of numbers alone depends on a single cell.
+        places |= {int(p) for p in np.unique([type(v).__name__ for v in present], return_index=True)[1]}
+        present = _sharpen(present)[1]
+    if family == "numbers":
+        values = to_numbers(present, label)
+        broken = [values != np.rint(values)]
+    elif family == "dates":
+        values = to_days(present, label)
+        broken = [~fits for fits in _fits(values).values()]
+    elif family == "booleans":
+        values, broken = present.to_numpy(float), []
+    else:
+        return np.array(sorted(places))
+    # The first of three values, if there are as many, tells that they are more than two.
+    places |= {int(values.argmin()), int(values.argmax())}
+    other = (values != values.min()) & (values != values.max())
+    places |= {int(where.argmax()) for where in (*broken, other) if where.any()}
+    return np.array(sorted(places))
 
 
 def _sharpen(present: pd.Series) -> tuple[str, pd.Series]:
@@ -108,31 +276,19 @@ def _date(label: Any, dtype: str, missing: float, present: pd.Series) -> Column:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return Constant(label, dtype, missing, str(present.iloc[0]), "constant")
+    unit: _Unit = next((unit for unit, fits in _fits(values).items() if fits.all()), "ms")
+    return Datetime(label, dtype, missing, *_scale(values), low, high, unit)
+
+
+def _fits(values: np.ndarray) -> dict[_Unit, np.ndarray]:
+    """Which days fall on a whole unit, for each unit but the finest."""
     micros = np.rint(values * MICROS_PER_DAY)
     # Float days resolve about a microsecond: that is what "falls on a whole unit" can mean.
-    fits: Iterator[Literal["D", "h", "m", "s", "ms"]] = (
-        u for u, per in PER_DAY.items() if (np.abs(micros - np.rint(values * per) * (MICROS_PER_DAY // per)) <= 2).all()
-    )
-    return Datetime(label, dtype, missing, *_scale(values), low, high, next(fits, "ms"))
-
-
-def _levels(label: Any, dtype: str, missing: float, series: pd.Series, present: pd.Series) -> Column:
-    cells = plain(present)
-    counts = pd.Series(cells, dtype=object).value_counts()
-    # Ties are broken by the level itself, so that the order of rows does not matter.
-    order = sorted(counts.items(), key=lambda kv: (-kv[1], str(kv[0])))
-    levels = [_jsonable(v) for v, _ in order]
-    if len(levels) == 1:
-        return Constant(label, dtype, missing, levels[0], "constant")
-    if len(present) >= UNIQUE_ROWS and len(levels) > UNIQUE_SHARE * len(present):
-        return Constant(label, dtype, missing, None, "identifier")
-    categories: Iterable[Any] = ()
-    ordered = False
-    if dtype == "category":
-        categories, ordered = (_jsonable(_item(v)) for v in series.cat.categories), bool(series.cat.ordered)
-    return Categorical(
-        label, dtype, missing, tuple(levels[:MAX_LEVELS]), tuple(levels[MAX_LEVELS:]), tuple(categories), ordered
-    )
+    return {
+        unit: np.abs(micros - np.rint(values * per) * (MICROS_PER_DAY // per)) <= 2
+        for unit, per in PER_DAY.items()
+        if unit != "ms"
+    }
 
 
 def _scale(values: np.ndarray) -> tuple[float, float]:

@@ -85,14 +85,16 @@ def from_array(
     observed: np.ndarray | None = None,
     shape: Shape | None = None,
     note: Note = lambda _: None,
+    part: bool = False,
 ) -> Pictures:
     """[n, h, w], [n, h, w, 1|3] or [n, 1|3, h, w] numbers as pictures; `name` is the file in messages.
 
     Whole numbers of 0…255 are taken as they are, fractions of [0, 1] times 255, rounded;
-    NaN is a missing pixel. Raises DataError for other ranges, shapes and kinds of values.
+    NaN is a missing pixel. Raises DataError for other ranges, shapes and kinds of values, and
+    for pictures without a single pixel unless they are `part` of a longer array.
     """
     x = _channels_last(x, name, note)
-    pixels, seen = _bytes(x, name)
+    pixels, seen = _bytes(x, name, part)
     if observed is not None:
         if observed.shape != pixels.shape[:3]:
             raise DataError(
@@ -135,7 +137,7 @@ def _channels_last(x: np.ndarray, name: str, note: Note) -> np.ndarray:
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim == 4 and x.shape[3] not in (1, 3) and x.shape[1] in (1, 3):
-        note(f"{name}: channels come first in {x.shape}; they are moved to the end")
+        note(f"{name}: channels come first in pictures of shape {x.shape[1:]}; they are moved to the end")
         x = np.moveaxis(x, 1, 3)
     if x.ndim != 4 or x.shape[3] not in (1, 3):
         raise DataError(
@@ -147,7 +149,7 @@ def _channels_last(x: np.ndarray, name: str, note: Note) -> np.ndarray:
     return x
 
 
-def _bytes(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _bytes(x: np.ndarray, name: str, part: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 pixels [n, h, w, c] and the mask of those that are not NaN."""
     if x.dtype == np.uint8:
         return np.ascontiguousarray(x), None
@@ -158,7 +160,9 @@ def _bytes(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     whole = x.dtype.kind != "f"
     lost = np.zeros((), bool) if whole else np.isnan(x)
     if lost.all() and not whole:
-        raise DataError(f"every pixel of {name} is NaN", hint="give pictures with observed pixels")
+        if not part:
+            raise DataError(f"every pixel of {name} is NaN", hint="give pictures with observed pixels")
+        return np.zeros(x.shape, np.uint8), np.zeros(x.shape[:3], bool)
     low, high = (float(x.min()), float(x.max())) if whole else (float(np.nanmin(x)), float(np.nanmax(x)))
     top = 255.0 if whole else 1.0
     if low < 0 or high > top:

@@ -1,6 +1,7 @@
 """path -> raw data: tables, arrays and pictures, told apart by their names.
 
     .csv .tsv (also .gz)  .parquet .arrow .feather     -> pd.DataFrame
+    a folder of such files of one format               -> pd.DataFrame
     .npy .npz of two dimensions                        -> np.ndarray
     .npy .npz of three or four, idx, a picture,
     a folder or .zip of pictures                       -> Pictures
@@ -19,21 +20,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, DataError, LatenteError, ResourceError
+from ..errors import ConfigError, DataError
 from .pictures import Pictures, Shape, from_array
 from .reading_arrays import Stored, idx_ndim, read_arrays, read_idx
-from .reading_bytes import require_room
+from .reading_bytes import ReadingErrors, require_room
 from .reading_columns import frame, listing
 from .reading_csv import read_csv
 from .reading_pictures import ENDINGS, has_pictures, read_pictures
+from .streams_arrow import column_names, damaged
+from .streams_table import gathered, open_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Pictures", "guess_kind", "read"]
 
-_Form = Literal["csv", "text", "parquet", "arrow", "array", "idx", "pictures"]
-_FORMS: dict[str, _Form] = {
+Form = Literal["csv", "text", "parquet", "arrow", "array", "idx", "pictures"]
+_FORMS: dict[str, Form] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".csv.gz": "csv",
@@ -56,7 +59,7 @@ _SCANNED = 10_000  # names looked at for a suggestion
 
 def guess_kind(path: str | os.PathLike[str]) -> str:
     """ "table" or "image", from the file's name, or the dimensions of its array; DataError if it is neither."""
-    with _Errors(path):
+    with ReadingErrors(path):
         place = _existing(path)
         form = _form(place)
         if form == "array":
@@ -94,62 +97,64 @@ def read(
     Raises DataError for data that cannot be read or are of another kind, ConfigError for an
     option that cannot be, ResourceError if the data exceed the memory.
     """
-    _check(kind, header, shape)
-    with _Errors(path):
-        place = _existing(path)
-        form = _form(place)
-        if form == "text" and kind != "table":
-            guess_kind(place)  # says what to do
-        if kind == "image" and form in ("csv", "parquet", "arrow"):
-            raise _other_kind(place, "table", kind)
+    with ReadingErrors(path):
+        place, form = located(path, kind, header, shape)
         raw: Any
-        if form in ("csv", "text"):
+        if place.is_dir() and form in ("csv", "parquet", "arrow"):
+            files = table_files(place)
+            require_room(sum(file.stat().st_size for file in files), place.name)
+            raw = gathered(
+                open_table(place, files, form, header=header, delimiter=delimiter, missing=missing, note=note)
+            )
+        elif form in ("csv", "text"):
             raw = read_csv(place, header=header, delimiter=delimiter, missing=missing, note=note)
         elif form in ("parquet", "arrow"):
             raw = _columnar(place, form, note)
         elif form in ("array", "idx"):
             stored = read_idx(place) if form == "idx" else read_arrays(place, note)
-            if kind in ("auto", _kind_of(stored)):
-                raw = _of_arrays(stored, place.name, shape, note)
-            else:
-                raise _other_kind(place, _kind_of(stored), kind, f" of shape {stored.x.shape}")
-        elif kind == "table":
-            raise _other_kind(place, "image", kind)
+            require_kind(place, _kind_of(stored), kind, f" of shape {stored.x.shape}")
+            raw = _of_arrays(stored, place.name, shape, note)
         else:
-            if place.is_dir() and not has_pictures(place):
-                raise _without_pictures(place)
             raw = read_pictures(place, shape=shape, note=note)
         return raw
 
 
-class _Errors:
-    """Turns what the system says about a file, or about memory, into our errors."""
-
-    def __init__(self, path: object) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, LatenteError):
-            return
-        if isinstance(error, OSError):
-            reason = (error.strerror or str(error)).lower()
-            raise DataError(
-                f"{self.path} cannot be read: {reason}", hint="check the file and who may read it"
-            ) from error
-        if isinstance(error, MemoryError):
-            raise ResourceError(f"{self.path} does not fit in memory", hint="use a part of the data") from error
-
-
-def _check(kind: str, header: str, shape: Shape | None) -> None:
+def located(path: str | os.PathLike[str], kind: str, header: str, shape: Shape | None) -> tuple[Path, Form]:
+    """The place of data and their form, which is of this kind unless it is an array's. Raises as `read` does."""
     if kind not in ("auto", "table", "image"):
         raise ConfigError(f"kind {kind!r} cannot be read here", hint="kinds read from files are: table, image, auto")
     if header not in ("auto", "yes", "no"):
         raise ConfigError(f"header {header!r} is not known", hint="header is 'auto', 'yes' or 'no'")
     if shape is not None and (len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3)):
         raise ConfigError(f"pictures cannot have shape {shape}", hint="a shape is (height, width, 1 or 3)")
+    place = _existing(path)
+    form = _form(place)
+    if form == "text" and kind != "table":
+        guess_kind(place)  # says what to do
+    if form in ("csv", "parquet", "arrow"):
+        require_kind(place, "table", kind)
+    if form == "pictures":
+        require_kind(place, "image", kind)
+        if place.is_dir() and not has_pictures(place):
+            raise _without_pictures(place)
+    return place, form
+
+
+def table_files(folder: Path) -> list[Path]:
+    """The files of a table that is spread over a folder, sorted by name; empty if there are none.
+
+    Raises DataError if they are of several formats.
+    """
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith((".", "_")))
+    files = [folder / name for name in names if _FORMS.get(_ending(name)) in ("csv", "parquet", "arrow")]
+    odd = next((file for file in files if _form(file) != _form(files[0])), None)
+    if odd is not None:
+        raise DataError(
+            f"{folder} holds files of several formats, such as {files[0].name} and {odd.name}",
+            hint="keep files of one format in it, or read one of them",
+        )
+    return files
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -178,16 +183,21 @@ def _near(path: Path) -> str:
     return f"did you mean {listing(near)}?" if near else f"look into the folder: ls {path.parent}"
 
 
-def _form(path: Path) -> _Form:
+def _form(path: Path) -> Form:
     if path.is_dir():
-        return "pictures"
-    name = path.name.lower()
-    ending = "".join(Path(name).suffixes[-2:]) if name.endswith(".gz") else Path(name).suffix
+        files = [] if has_pictures(path) else table_files(path)
+        return _form(files[0]) if files else "pictures"
+    ending = _ending(path.name)
     if idx_ndim(path) and ending not in _FORMS:
         return "idx"
     if ending not in _FORMS:
         raise DataError(f"{path.name}: files ending in {ending!r} cannot be read", hint=f"supported: {_SUPPORTED}")
     return _FORMS[ending]
+
+
+def _ending(name: str) -> str:
+    name = name.lower()
+    return "".join(Path(name).suffixes[-2:]) if name.endswith(".gz") else Path(name).suffix
 
 
 def _kind_of(stored: Stored) -> str:
@@ -207,7 +217,7 @@ def _columnar(path: Path, form: str, note: Callable[[str], None]) -> "pd.DataFra
     import pyarrow as pa
     from pyarrow import feather, ipc, parquet
 
-    try:
+    with damaged(path.name, form):
         if form == "parquet":
             about = parquet.read_metadata(path)
             # Runs of equal values pack without limit. Arrow's copy and the one of pandas, eight bytes a cell:
@@ -220,17 +230,7 @@ def _columnar(path: Path, form: str, note: Callable[[str], None]) -> "pd.DataFra
                 with pa.OSFile(str(path)) as file, ipc.open_stream(file) as stream:
                     table = stream.read_all()
         table.validate(full=True)  # offsets that point outside would crash, not raise
-    except (LatenteError, MemoryError, PermissionError):
-        raise
-    except Exception as error:  # Arrow's own errors, OSError, and UnicodeDecodeError for column names
-        reason = " ".join(str(error).split())[:200]
-        raise DataError(f"{path.name} is damaged, or no {form} file: {reason}", hint="write it again") from error
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise DataError(f"{path.name} has more than one column called {listing(twice)}", hint="rename them")
-    if not names or not table.num_rows:
-        raise DataError(f"{path.name} has {table.num_rows:,} rows of {len(names):,} columns", hint="give some data")
+        names = column_names(table.column_names, table.num_rows, path.name)
     return frame(names, [table.column(name) for name in names], note)
 
 
@@ -248,6 +248,8 @@ def _known(name: str) -> bool:
     return Path(name.lower().removesuffix(".gz")).suffix in _FORMS
 
 
-def _other_kind(path: Path, found: str, wanted: str, more: str = "") -> DataError:
-    nouns = {"table": "a table", "image": "pictures"}
-    return DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"use kind={found!r}")
+def require_kind(path: Path, found: str, wanted: str, more: str = "") -> None:
+    """DataError if what a place holds is not of the wanted kind."""
+    if wanted not in ("auto", found):
+        nouns = {"table": "a table", "image": "pictures"}
+        raise DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"use kind={found!r}")

@@ -1,8 +1,11 @@
 """Arrays in files: npy, npz, and the idx format of MNIST."""
 
+import contextlib
+import math
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +35,28 @@ def read_arrays(path: Path, note: Note) -> Stored:
     two dimensions, with "y" or "labels" (of as many entries) and "observed" (of pictures).
     Raises DataError for pickled objects, damaged files, and arrays of text or of one dimension.
     """
+    with _damaged(path):
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"PK"
+        if zipped:
+            return _npz(path, note)
+        x = _npy(path)
+        require_room(x.nbytes, path.name)
+        return Stored(_numbers(x, path.name))
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array of an npy file where it is, on disk. Raises DataError as `read_arrays` does."""
+    with _damaged(path):
+        return required(_npy(path), path.name)
+
+
+@contextlib.contextmanager
+def _damaged(path: Path) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files of Python 2: they are read all the same
         try:
-            with path.open("rb") as file:
-                zipped = file.read(2) == b"PK"
-            return _npz(path, note) if zipped else Stored(_numbers(_npy(path), path.name))
+            yield
         except (LatenteError, MemoryError, PermissionError):
             raise
         except Exception as error:  # a broken header makes numpy raise anything: SyntaxError, TypeError, EOFError …
@@ -52,9 +71,7 @@ def read_arrays(path: Path, note: Note) -> Stored:
 
 def _npy(path: Path) -> np.ndarray:
     # Mapped: a header that declares more than the file holds is an error, not an allocation.
-    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    require_room(mapped.nbytes, path.name)
-    return mapped
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _npz(path: Path, note: Note) -> Stored:
@@ -89,7 +106,8 @@ def _npz(path: Path, note: Note) -> Stored:
     return Stored(x, labels if labels is not None and labels.shape == x.shape[:1] else None, observed)
 
 
-def _numbers(x: np.ndarray, name: str) -> np.ndarray:
+def required(x: np.ndarray, name: str) -> np.ndarray:
+    """The array, if it is one of numbers in two to four dimensions; else a DataError."""
     if x.dtype.kind not in "biuf":
         raise DataError(
             f"{name} holds values of type {x.dtype}, not numbers", hint="save mixed columns as CSV or Parquet"
@@ -101,7 +119,16 @@ def _numbers(x: np.ndarray, name: str) -> np.ndarray:
         )
     if 0 in x.shape:
         raise DataError(f"{name} has shape {x.shape}: it is empty", hint="give at least one row")
+    return x
+
+
+def native(x: np.ndarray) -> np.ndarray:
+    """A copy in memory, in the machine's byte order."""
     return np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
+
+
+def _numbers(x: np.ndarray, name: str) -> np.ndarray:
+    return native(required(x, name))
 
 
 def idx_ndim(path: Path) -> int:
@@ -116,7 +143,17 @@ def read_idx(path: Path) -> Stored:
     The labels of train-images-idx3-ubyte.gz are in train-labels-idx1-ubyte.gz, packed or
     not. Raises DataError for other types than bytes, and for a size that is not as declared.
     """
-    x = _idx(path)
+    return _with_labels(path, _idx(path))
+
+
+def mapped_idx(path: Path) -> Stored:
+    """An idx file that is not packed, its pictures where they are, on disk."""
+    with path.open("rb") as file:
+        shape = _idx_shape(file.read(4 + 4 * 255), path.stat().st_size, path.name)
+    return _with_labels(path, np.memmap(path, np.uint8, "r", offset=4 + 4 * len(shape), shape=shape))
+
+
+def _with_labels(path: Path, x: np.ndarray) -> Stored:
     if x.ndim == 1:
         raise DataError(f"{path.name} holds labels, not pictures", hint="name the file of the pictures (…-idx3-…)")
     if x.ndim not in (3, 4):
@@ -142,21 +179,25 @@ def _labels_beside(path: Path) -> Path | None:
 
 def _idx(path: Path) -> np.ndarray:
     data = content(path)
-    damaged = DataError(f"{path.name} is no idx file, or damaged", hint="idx files are those of MNIST: …-idx3-ubyte.gz")
-    if len(data) < 4 or data[:2] != b"\0\0" or len(data) < 4 + 4 * data[3] or data[3] == 0:
+    shape = _idx_shape(data[: 4 + 4 * 255], len(data), path.name)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()  # writable
+
+
+def _idx_shape(head: bytes, length: int, name: str) -> tuple[int, ...]:
+    """The shape that an idx file of so many bytes declares."""
+    damaged = DataError(f"{name} is no idx file, or damaged", hint="idx files are those of MNIST: …-idx3-ubyte.gz")
+    if length < 4 or head[:2] != b"\0\0" or length < 4 + 4 * head[3] or head[3] == 0:
         raise damaged
-    if data[2] != _UNSIGNED_BYTE:
-        raise DataError(f"{path.name} holds values of idx type {data[2]}, not bytes (8)", hint="convert it to .npy")
-    shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, 4 + 4 * data[3], 4))
-    size = 1
-    for length in shape:
-        size *= length
-    held = len(data) - 4 - 4 * len(shape)
+    if head[2] != _UNSIGNED_BYTE:
+        raise DataError(f"{name} holds values of idx type {head[2]}, not bytes (8)", hint="convert it to .npy")
+    shape = tuple(int.from_bytes(head[at : at + 4], "big") for at in range(4, 4 + 4 * head[3], 4))
+    size = math.prod(shape)
+    held = length - 4 - 4 * len(shape)
     if held != size:
         raise DataError(
-            f"{path.name} declares {' × '.join(map(str, shape[:8]))} bytes and holds {held:,}",
+            f"{name} declares {' × '.join(map(str, shape[:8]))} bytes and holds {held:,}",
             hint="it is cut short or damaged: fetch it again",
         )
     if size == 0:
-        raise DataError(f"{path.name} is empty", hint="give at least one picture")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape).copy()  # writable
+        raise DataError(f"{name} is empty", hint="give at least one picture")
+    return shape

@@ -4,16 +4,18 @@ import codecs
 import gzip
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ..errors import DataError, ResourceError
+from ..errors import DataError, LatenteError, ResourceError
 
 Note = Callable[[str], None]
 
 # Deflate reaches 1032:1, honest data seldom a tenth of it. Below 256 MB a bomb does no harm.
 _RATIO, _HARMLESS = 200, 1 << 28
 _CHUNK = 1 << 24
+
+_UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")  # in cp1252
 
 # UTF-32 first: its little-endian mark begins with the one of UTF-16.
 _MARKS = {
@@ -22,6 +24,27 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+
+
+class ReadingErrors:
+    """Turns what the system says about a file, or about memory, into our errors."""
+
+    def __init__(self, path: object) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, LatenteError):
+            return
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).lower()
+            raise DataError(
+                f"{self.path} cannot be read: {reason}", hint="check the file and who may read it"
+            ) from error
+        if isinstance(error, MemoryError):
+            raise ResourceError(f"{self.path} does not fit in memory", hint="use a part of the data") from error
 
 
 def require_room(size: int, what: str) -> None:
@@ -74,40 +97,56 @@ def utf8(data: bytes, name: str, note: Note) -> bytes:
 
     Raises DataError for bytes that are no text.
     """
-    for mark, coding in _MARKS.items():
-        if data.startswith(mark):
-            try:
-                data = data.decode(coding).encode()
-            except UnicodeError as error:
-                raise DataError(f"{name} starts as {coding} text, but {error}", hint="save it as UTF-8") from error
-            break
+    if mark := marked(data):
+        try:
+            data = data.decode(mark).encode()
+        except UnicodeError as error:
+            raise DataError(f"{name} starts as {mark} text, but {error}", hint="save it as UTF-8") from error
     data = data.removeprefix(codecs.BOM_UTF8)
-    if (zero := data.find(0)) >= 0:
-        raise DataError(
-            f"{name} is not a text file: byte {zero:,} is zero",
-            hint="if it is a spreadsheet, export it as CSV in UTF-8",
-        )
-    if (bad := _first_foreign_byte(data)) is None:
-        return data
-    if any(byte < 32 and byte not in b"\t\n\r\f\x1a" for byte in data[:65_536]):
+    view = memoryview(data)
+    found = coding([view[start : start + _CHUNK] for start in range(0, len(data), _CHUNK)], name, note)
+    return data if found == "utf-8" else data.decode(found).encode()
+
+
+def marked(head: bytes) -> str | None:
+    """The coding other than UTF-8 that a byte-order mark announces."""
+    return next((coding for mark, coding in _MARKS.items() if head.startswith(mark)), None)
+
+
+def coding(pieces: Iterable["bytes | memoryview"], name: str, note: Note) -> str:
+    """ "utf-8" or, for text that is not, "cp1252", of a text's consecutive pieces.
+
+    In pieces, since a decoded copy can take four times the memory. Raises DataError for bytes that are no text.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    at, bad = 0, None
+    controls = foreign = False
+    for piece in pieces:
+        data = bytes(piece)
+        if (zero := data.find(0)) >= 0:
+            raise DataError(
+                f"{name} is not a text file: byte {at + zero:,} is zero",
+                hint="if it is a spreadsheet, export it as CSV in UTF-8",
+            )
+        if at == 0:
+            controls = any(byte < 32 and byte not in b"\t\n\r\f\x1a" for byte in data[:65_536])
+        if bad is None:
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(data)
+            except UnicodeDecodeError as error:
+                bad = at - pending + error.start
+        foreign = foreign or not _UNDEFINED.isdisjoint(data)
+        at += len(data)
+    if bad is None and (pending := len(decoder.getstate()[0])):
+        bad = at - pending  # cut off in the middle of a character
+    if bad is None:
+        return "utf-8"
+    if controls:
         raise DataError(f"{name} is not a text file", hint="tables are read from CSV, TSV, Parquet or Arrow files")
-    try:
-        text = data.decode("cp1252").encode()
-    except UnicodeError as error:
+    if foreign:
         raise DataError(
             f"{name} is neither UTF-8 (byte {bad:,}) nor cp1252 text", hint="save it as UTF-8, for example with iconv"
-        ) from error
+        )
     note(f"{name} is not UTF-8 (byte {bad:,}): it is read as cp1252 (Western European)")
-    return text
-
-
-def _first_foreign_byte(data: bytes) -> int | None:
-    """Where UTF-8 breaks off; in pieces, since a decoded copy can take four times the memory."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for start in range(0, len(data), _CHUNK):
-        pending = len(decoder.getstate()[0])
-        try:
-            decoder.decode(data[start : start + _CHUNK], final=start + _CHUNK >= len(data))
-        except UnicodeDecodeError as error:
-            return start - pending + error.start
-    return None
+    return "cp1252"

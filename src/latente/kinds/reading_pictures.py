@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import threading
 import warnings
 import zipfile
 from collections import Counter
@@ -71,20 +72,103 @@ def read_pictures(path: Path, *, shape: Shape | None = None, note: Note = lambda
     Pictures that cannot be read are left out and named in `skipped`; DataError if none can.
     """
     with ExitStack() as stack:
-        sources, skipped = _sources(path, stack)
-        if not sources and not skipped:
-            raise DataError(f"there is no picture in {path}", hint=f"pictures end in {' '.join(ENDINGS)}")
-        # Pillow warns of broken metadata and of large pictures; what matters is counted below.
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        looks: list[tuple[_Source, _Look]] = []
+        found = list_pictures(path, stack, shape)
+        return _decoded(found, note)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures in a place by their headers, and what they are brought to."""
+
+    path: Path
+    looks: list[tuple[_Source, _Look]]
+    skipped: list[str]  # those that cannot even be looked at
+    sizes: "Counter[tuple[int, int]]"
+    grey: bool
+    shape: Shape
+
+    @property
+    def alpha(self) -> bool:
+        return any(look.alpha for _, look in self.looks)
+
+    @property
+    def threads(self) -> bool:
+        """Whether the pictures are large enough for threads to help."""
+        return sum(h * w * number for (h, w), number in self.sizes.items()) >= _THREADED * max(1, len(self.looks))
+
+    def tell(self, problems: Sequence[str], note: Note) -> None:
+        """The remarks on what is done to them."""
+        if problems:
+            number = f"{len(problems):,} picture{'s' * (len(problems) > 1)} could not be read"
+            note(f"{number} and {'are' if len(problems) > 1 else 'is'} left out: {listing(list(problems), 5)}")
+        if any(size != self.shape[:2] for size in self.sizes):
+            note(f"{self.path.name}: {change(list(self.sizes), self.shape)}")
+        if any(look.grey != (self.shape[2] == 1) for _, look in self.looks) and (self.grey or self.shape[2] == 1):
+            note(f"{self.path.name}: {recolour(self.shape)}")
+
+    def none_readable(self, problems: Sequence[str]) -> DataError:
+        return DataError(
+            f"no picture in {self.path} can be read: {listing(list(problems), 3)}", hint="open one in a viewer"
+        )
+
+
+def list_pictures(path: Path, stack: ExitStack, shape: Shape | None) -> Listing:
+    """Look at the headers; a zip stays open until `stack` ends."""
+    sources, skipped = _sources(path, stack)
+    if not sources and not skipped:
+        raise DataError(f"there is no picture in {path}", hint=f"pictures end in {' '.join(ENDINGS)}")
+    looks: list[tuple[_Source, _Look]] = []
+    with _Quiet():
         for source in sources:  # reading headers is Python's work: threads would only wait for each other
             look = _look(source)
             if isinstance(look, _Look):
                 looks.append((source, look))
             else:
                 skipped.append(f"{source.name}: {look}")
-        return _decoded(path, looks, skipped, shape, note)
+    sizes = Counter(look.size for _, look in looks)
+    grey = all(look.grey for _, look in looks)
+    if shape is None:
+        shape = (*(target(sizes) if sizes else (1, 1)), 1 if grey else 3)
+    return Listing(path, looks, skipped, sizes, grey, shape)
+
+
+def sampled(path: Path, most: int) -> tuple["Counter[tuple[int, int]]", int]:
+    """The sizes of some of the pictures in a place, evenly spread over it, and how many there are."""
+    with ExitStack() as stack, _Quiet():
+        sources, _ = _sources(path, stack)
+        some = sources[:: max(1, len(sources) // most)]
+        looks = [look for source in some if isinstance(look := _look(source), _Look)]
+    return Counter(look.size for look in looks), len(sources)
+
+
+class _Quiet:
+    """Pillow warns of broken metadata and of large pictures; what matters is counted.
+
+    Filters of warnings belong to the whole process: the first thread sets them, the last puts them back.
+    """
+
+    lock = threading.Lock()
+    inside = 0
+    before: "warnings.catch_warnings | None" = None
+
+    def __enter__(self) -> None:
+        with _Quiet.lock:
+            if not _Quiet.inside:
+                _Quiet.before = warnings.catch_warnings()
+                _Quiet.before.__enter__()
+                warnings.simplefilter("ignore")
+            _Quiet.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with _Quiet.lock:
+            _Quiet.inside -= 1
+            if not _Quiet.inside and _Quiet.before is not None:
+                _Quiet.before.__exit__(None, None, None)
+
+
+def picture_files(path: Path) -> list[Path]:
+    """The files that hold the pictures of a folder or zip, or of a single file."""
+    return sorted(file for file in _walk(path, []) if file.is_file()) if path.is_dir() else [path]
 
 
 def has_pictures(path: Path) -> bool:
@@ -95,35 +179,32 @@ def has_pictures(path: Path) -> bool:
         return any(True for _ in _sources(path, stack)[0])
 
 
-def _decoded(
-    path: Path,
-    looks: Sequence[tuple[_Source, _Look]],
-    skipped: list[str],
-    shape: Shape | None,
-    note: Note,
-) -> Pictures:
-    sizes = Counter(look.size for _, look in looks)
-    grey = all(look.grey for _, look in looks)
-    if shape is None:
-        shape = (*(target(sizes) if sizes else (1, 1)), 1 if grey else 3)
-    require_room(len(looks) * shape[0] * shape[1] * shape[2], f"an array of {len(looks):,} pictures")
-    pixels = np.empty((len(looks), *shape), np.uint8)
-    alpha = any(look.alpha for _, look in looks)
-    observed = np.ones(pixels.shape[:3], bool) if alpha else None
+def decode(found: Listing, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None, list[str | None]]:
+    """Pixels of some pictures, where they are observed, and why each that could not be decoded was not."""
+    pixels = np.empty((len(places), *found.shape), np.uint8)
+    observed = np.ones(pixels.shape[:3], bool) if found.alpha else None
 
-    def decode(i: int) -> str | None:
+    def one(i: int) -> str | None:
         def into(image: "Image.Image") -> None:
-            pixels[i], seen = fitted(_plain(image, shape), shape)
+            pixels[i], seen = fitted(_plain(image, found.shape), found.shape)
             if observed is not None and seen is not None:
                 observed[i] = seen
 
-        return _tried(looks[i][0], into)
+        return _tried(found.looks[places[i]][0], into)
 
+    with _Quiet():
+        return pixels, observed, list(_mapped(one, range(len(places)), threads=found.threads))
+
+
+def _decoded(found: Listing, note: Note) -> Pictures:
+    height, width, channels = found.shape
+    require_room(len(found.looks) * height * width * channels, f"an array of {len(found.looks):,} pictures")
+    pixels, observed, problems = decode(found, range(len(found.looks)))
+    skipped = list(found.skipped)
     kept: list[int] = []
-    mean = sum(h * w * number for (h, w), number in sizes.items()) / max(1, len(looks))
-    for i, problem in enumerate(_mapped(decode, range(len(looks)), threads=mean >= _THREADED)):
-        if isinstance(problem, str):
-            skipped.append(f"{looks[i][0].name}: {problem}")
+    for i, problem in enumerate(problems):
+        if problem is not None:
+            skipped.append(f"{found.looks[i][0].name}: {problem}")
             continue
         new = len(kept)
         if new != i:  # close the gap in place: a copy could be as large as the memory
@@ -131,23 +212,18 @@ def _decoded(
             if observed is not None:
                 observed[new] = observed[i]
         kept.append(i)
-    if skipped:
-        number = f"{len(skipped):,} picture{'s' * (len(skipped) > 1)} could not be read"
-        if not kept:
-            raise DataError(f"no picture in {path} can be read: {listing(skipped, 3)}", hint="open one in a viewer")
-        note(f"{number} and {'are' if len(skipped) > 1 else 'is'} left out: {listing(skipped, 5)}")
-    if any(size != shape[:2] for size in sizes):
-        note(f"{path.name}: {change(list(sizes), shape)}")
-    if any(look.grey != (shape[2] == 1) for _, look in looks) and (grey or shape[2] == 1):
-        note(f"{path.name}: {recolour(shape)}")
+    if not kept:
+        raise found.none_readable(skipped)
+    found.tell(skipped, note)
     if observed is not None and observed[: len(kept)].all():
         observed = None
-    names = tuple(looks[i][0].name for i in kept)
+    names = tuple(found.looks[i][0].name for i in kept)
     seen = None if observed is None else observed[: len(kept)]
-    return Pictures(pixels[: len(kept)], seen, _labels(names), names, tuple(sorted(skipped)))
+    return Pictures(pixels[: len(kept)], seen, labels_of(names), names, tuple(sorted(skipped)))
 
 
-def _labels(names: Sequence[str]) -> np.ndarray | None:
+def labels_of(names: Sequence[str]) -> np.ndarray | None:
+    """The sub-folders, if every picture lies in one and they are at least two."""
     folders = [PurePosixPath(name).parent.name for name in names]
     return np.array(folders) if all(folders) and len(set(folders)) > 1 else None
 

@@ -1,6 +1,7 @@
 """Tables: numbers, categories, dates and gaps in named columns."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from .columns import Binary, Categorical, Column, Constant
 
 # A sparse matrix is spread out to float32: refuse what would not fit beside the model.
 MAX_DENSE_BYTES = 4 << 30
+# Values of a column that are kept to find its median when rows come in blocks; fewer where there are many columns.
+MOST_SAMPLED, FEWEST_SAMPLED, MOST_CELLS_SAMPLED = 100_000, 10_000, 10_000_000
 
 
 @part("kind", "table")
@@ -45,21 +48,39 @@ class Table(Kind):
         rows = isinstance(raw, (list, tuple)) or (hasattr(raw, "__array__") and not hasattr(raw, "ndim"))
         return rows or _frame_of(raw) is not None or getattr(raw, "ndim", 0) == 2
 
-    def learn(self, raw: Any) -> "Table":
-        frame = as_frame(raw)
-        if len(frame) < 2:
+    def learn_blocks(self, blocks: Iterable[Any]) -> "Table":
+        rows = 0
+        kind = replace(self, columns=())
+        growing: list[learning.Growing] = []
+        for raw in blocks:
+            frame = as_frame(raw)
+            labels = [_label(c) for c in frame.columns]
+            if not growing:
+                dtype = str(raw.dtype) if hasattr(raw, "dtype") and not isinstance(raw, pd.DataFrame) else ""
+                kind = replace(kind, frame=_frame_of(raw) or "numpy", dtype=dtype)
+                most = max(FEWEST_SAMPLED, min(MOST_SAMPLED, MOST_CELLS_SAMPLED // len(labels)))
+                growing = [learning.Growing(label, most, seed=i) for i, label in enumerate(labels)]
+            elif labels != [g.label for g in growing]:
+                raise DataError(
+                    f"the rows from {rows:,} on have the columns {_few(labels)}, those before "
+                    f"{_few([g.label for g in growing])}",
+                    hint="give every block the same columns",
+                )
+            for i, column in enumerate(growing):
+                column.add(frame.iloc[:, i])
+            rows += len(frame)
+        if rows < 2:
             raise DataError(
-                f"found {len(frame)} sample(s) (n_samples={len(frame)}), and a model needs 2 or more to learn from",
+                f"found {rows} sample(s) (n_samples={rows}), and a model needs 2 or more to learn from",
                 hint="give it more rows",
             )
-        columns = tuple(learning.learn(_label(c), frame.iloc[:, i]) for i, c in enumerate(frame.columns))
+        columns = tuple(column.column() for column in growing)
         if all(isinstance(c, Constant) for c in columns):
             shown = "; ".join(f"{c.label!r} {c.summary}" for c in columns[:3])
             raise DataError(
                 f"there is nothing to learn: no column varies ({shown})", hint="check the file and its header"
             )
-        dtype = str(raw.dtype) if hasattr(raw, "dtype") and not isinstance(raw, pd.DataFrame) else ""
-        return replace(self, columns=columns, frame=_frame_of(raw) or "numpy", dtype=dtype)
+        return replace(kind, columns=columns)
 
     @property
     def modelled(self) -> list[Column]:

@@ -45,7 +45,7 @@ def write(result: object, path: str | os.PathLike[str], *, names: Sequence[str] 
     written, ResourceError if the disk is full.
     """
     place = Path(path)
-    what = _what(result)
+    what = what_of(result)
     ending = place.suffix.lower()
     if what == "pictures" and (not ending or os.fspath(path).endswith(("/", os.sep))):
         return write_folder(as_pictures(result), place, names)
@@ -69,7 +69,7 @@ def strip(pictures: "Pictures | np.ndarray") -> np.ndarray:
     return grid(as_pictures(pictures))[None]
 
 
-def _what(result: object) -> _What:
+def what_of(result: object) -> _What:
     if isinstance(result, Pictures):
         return "pictures"
     if isinstance(result, Mapping):
@@ -91,7 +91,7 @@ def _what(result: object) -> _What:
 # Tables
 
 
-def _frame(result: Any, names: Sequence[str] | None) -> "pd.DataFrame":
+def frame_of(result: Any, names: Sequence[str] | None) -> "pd.DataFrame":
     """The result as a pandas table; `names` rename an array's columns only."""
     import pandas as pd
 
@@ -115,9 +115,9 @@ def _frame(result: Any, names: Sequence[str] | None) -> "pd.DataFrame":
 
 def _write_table(result: Any, path: Path, ending: str, names: Sequence[str] | None) -> None:
     if ending in (".npy", ".npz"):
-        _write_arrays(path, {"X": _matrix(result, path)})
+        _write_arrays(path, {"X": matrix_of(result, path)})
         return
-    frame = _frame(result, names)
+    frame = frame_of(result, names)
     if ending in (".csv", ".tsv"):
         _write_text(frame, path, "," if ending == ".csv" else "\t")
     elif ending == ".json":
@@ -127,19 +127,23 @@ def _write_table(result: Any, path: Path, ending: str, names: Sequence[str] | No
 
 
 def _write_text(frame: "pd.DataFrame", path: Path, delimiter: str) -> None:
-    # Python's writer leaves a lone carriage return unquoted, and readers take it for the end of a line.
-    loose = any(_has_return(frame.iloc[:, i]) for i in range(frame.shape[1])) or any(
+    atomic_write(path, lambda file: pour_text(frame, file, delimiter, quoted=has_returns(frame)))
+
+
+def pour_text(frame: "pd.DataFrame", file: BinaryIO, delimiter: str, *, quoted: bool, header: bool = True) -> None:
+    """A table as delimited text; `quoted` puts every cell that is no number in quotes."""
+    text: Any = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
+    quoting: Literal[0, 2] = 2 if quoted else 0  # csv.QUOTE_NONNUMERIC, csv.QUOTE_MINIMAL
+    frame.to_csv(text, sep=delimiter, index=False, header=header, lineterminator="\n", quoting=quoting)
+    text.flush()
+    text.detach()
+
+
+def has_returns(frame: "pd.DataFrame") -> bool:
+    """Whether a name or cell has a carriage return: Python's writer leaves it unquoted, readers take it for an end."""
+    return any(_has_return(frame.iloc[:, i]) for i in range(frame.shape[1])) or any(
         "\r" in str(c) for c in frame.columns
     )
-
-    def pour(file: BinaryIO) -> None:
-        text: Any = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="")
-        quoting: Literal[0, 2] = 2 if loose else 0  # csv.QUOTE_NONNUMERIC, csv.QUOTE_MINIMAL
-        frame.to_csv(text, sep=delimiter, index=False, lineterminator="\n", quoting=quoting)
-        text.flush()
-        text.detach()
-
-    atomic_write(path, pour)
 
 
 def _has_return(column: "pd.Series") -> bool:
@@ -151,30 +155,35 @@ def _has_return(column: "pd.Series") -> bool:
 
 
 def _write_columnar(frame: "pd.DataFrame", path: Path, ending: str) -> None:
-    import pyarrow as pa
     from pyarrow import feather, parquet
 
-    try:
-        table = pa.Table.from_pandas(
-            frame.set_axis([str(name) for name in frame.columns], axis=1), preserve_index=False
-        )
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path.name} cannot hold this table: {reason}", hint="write it as .csv") from error
+    table = arrow_table(frame, path)
     if ending == ".parquet":
         atomic_write(path, lambda file: parquet.write_table(table, file))
     else:
         atomic_write(path, lambda file: feather.write_feather(table, file, compression="uncompressed"))
 
 
-def _matrix(result: Any, path: Path) -> np.ndarray:
+def arrow_table(frame: "pd.DataFrame", path: Path, schema: Any = None) -> Any:
+    """A table of pandas as one of Arrow, of a given schema if there is one. ConfigError if that cannot be."""
+    import pyarrow as pa
+
+    try:
+        named = frame.set_axis([str(name) for name in frame.columns], axis=1)
+        return pa.Table.from_pandas(named, schema=schema, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path.name} cannot hold this table: {reason}", hint="write it as .csv") from error
+
+
+def matrix_of(result: Any, path: Path) -> np.ndarray:
     """The numbers of a table; missing ones are NaN."""
     if isinstance(result, np.ndarray):
         matrix = result
     else:
         import pandas as pd
 
-        frame = _frame(result, None)
+        frame = frame_of(result, None)
         other = [str(name) for name, kind in zip(frame.columns, frame.dtypes, strict=True) if not _is_number(kind)]
         if other:
             raise ConfigError(

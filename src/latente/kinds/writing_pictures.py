@@ -86,21 +86,26 @@ def as_image(pixels: np.ndarray) -> "Image.Image":
 
 def write_folder(pictures: Pictures, path: Path, names: Sequence[str] | None) -> list[Path]:
     """One PNG a picture; missing pixels are transparent, as `read` takes them."""
-    from PIL import Image
-
     if names is not None and len(names) != len(pictures):
         raise ConfigError(f"{len(names)} names for {len(pictures)} pictures", hint="give one name per picture")
-    files = _file_names(names if names is not None else pictures.names, len(pictures))
+    files = file_names(names if names is not None else pictures.names, len(pictures))
     with atomic_folder(path) as folder:
         for i, name in enumerate(files):
-            image = as_image(pictures.pixels[i])
-            if pictures.observed is not None and not pictures.observed[i].all():
-                image.putalpha(Image.fromarray(pictures.observed[i].astype(np.uint8) * np.uint8(255)))
-            image.save(folder / name, "PNG")
+            one_image(pictures, i).save(folder / name, "PNG")
     return [path / name for name in files]
 
 
-def _file_names(names: Sequence[str], n: int) -> list[str]:
+def one_image(pictures: Pictures, i: int) -> "Image.Image":
+    """A picture of several as Pillow's; missing pixels are transparent."""
+    from PIL import Image
+
+    image = as_image(pictures.pixels[i])
+    if pictures.observed is not None and not pictures.observed[i].all():
+        image.putalpha(Image.fromarray(pictures.observed[i].astype(np.uint8) * np.uint8(255)))
+    return image
+
+
+def file_names(names: Sequence[str], n: int) -> list[str]:
     """Names of PNG files in one folder: the stems; the whole path, joined by _, where two stems are equal."""
     if not names:
         return [f"{i:06d}.png" for i in range(n)]
