@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError as _SklearnNotFitted
@@ -18,7 +19,8 @@ from torch import Tensor
 from . import __version__, atomic, file
 from .errors import ConfigError, DataError, NotFittedError
 from .kinds.base import DataWarning, Kind, infer
-from .kinds.reading import read
+from .kinds.sources import Read, Source
+from .kinds.streams import opened
 from .kinds.table import as_frame
 from .model.batch import Batch
 from .model.estimates import bounds
@@ -27,11 +29,12 @@ from .model.spec import Spec, recipe, recipes, with_dim
 from .parts import from_json, to_json
 from .training import baseline
 from .training.checkpoint import Slots
-from .training.feed import Resident
+from .training.feed import Feed, Resident
 from .training.loop import History, Report, train
 from .training.precision import device_of
 from .training.progress import printer
 from .training.stop import Stop
+from .training.stream import Sampler, Streamed
 from .training.team import ALONE, Team
 
 if TYPE_CHECKING:
@@ -131,10 +134,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         seed = _seed(self.random_state)
         spec = self._spec(seed)
         raw = self._raw(X, spec.kind, reset=True)
-        spec = spec.override("kind", infer(raw)) if spec.kind is None else spec
+        if spec.kind is None:
+            spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
-        self.schema_: Kind = spec.kind.learn(raw)
-        feed = Resident(self.schema_.to_batch(raw), spec.train, device_of(spec.train.device), team)
+        feed = self._learn(raw, spec, team)
         if self.dim is None and self.latent is None and isinstance(self.recipe, str) and self.recipe in recipes():
             # Sparse codes have more units than columns on purpose.
             spec = spec if spec.objective.name == "sparse" else with_dim(spec, min(spec.latent.dim, self.schema_.room))
@@ -162,6 +165,21 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt
         return self
+
+    def _learn(self, raw: Any, spec: Spec, team: Team) -> Feed:
+        """Learn the schema, and the rows as training takes them."""
+        device = device_of(spec.train.device)
+        if not isinstance(raw, Source):
+            self.schema_: Kind = spec.kind.learn(raw)
+            return Resident(self.schema_.to_batch(raw), spec.train, device, team)
+        sampler = Sampler(raw, spec.train)
+        self.schema_ = spec.kind.learn_blocks(sampler.blocks())
+        columns = getattr(self.schema_, "columns", None)
+        if columns is not None:
+            named = pd.DataFrame(columns=[c.label for c in columns])
+            _check_feature_names(self, named, reset=True)
+            _check_n_features(self, named, reset=True)
+        return Streamed(sampler, self.schema_, device, team)
 
     def _spec(self, seed: int) -> Spec:
         spec = recipe(self.recipe)
@@ -287,11 +305,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def prepared(self, raw: Any) -> Iterator[Batch]:
         """`batches` of what `rows` gave."""
-        data = self.schema_.to_batch(raw)
-        if len(data) == 0:
-            raise DataError("found 0 rows", hint="check the file, or the filter before it")
-        for start in range(0, len(data), ROWS):
-            yield self.schema_.prepare(data.rows(slice(start, start + ROWS)))
+        for part in (raw.read(i) for i in range(len(raw.sizes))) if isinstance(raw, Source) else [raw]:
+            data = self.schema_.to_batch(part)
+            if len(data) == 0:
+                raise DataError("found 0 rows", hint="check the file, or the filter before it")
+            for start in range(0, len(data), ROWS):
+                yield self.schema_.prepare(data.rows(slice(start, start + ROWS)))
 
     # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -319,11 +338,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _raw(self, X: Any, kind: Kind | None, *, reset: bool) -> Any:
         """`X` checked as scikit-learn asks where it is a table; read where it is a path; else as it is."""
+        if isinstance(X, Read):
+            return X.raw
         if isinstance(X, (str, Path)):
             X = read_noted(X, kind.name if kind else "auto", **(kind.read_options if kind else {}))
             if not reset and not isinstance(X, np.ndarray):
                 # A file's columns are matched by name, in any order; see Table.
                 return X
+        if isinstance(X, Source):
+            return X
         name = kind.name if kind else (infer(X) if _has_form(X) else "table")
         if name != "table":
             return X
@@ -409,10 +432,10 @@ def _silent(row: dict[str, Any], history: History) -> None:
     """No progress line."""
 
 
-def read_noted(path: str | Path, kind: str, **options: Any) -> Any:
-    """Data of a file; what its reader remarks becomes DataWarnings."""
+def read_noted(path: str | Path, kind: str, stream: str = "auto", **options: Any) -> Any:
+    """Data of a file, or a Source if they exceed the memory; what the reader remarks becomes DataWarnings."""
     notes: list[str] = []
-    raw = read(path, kind, note=notes.append, **options)
+    raw = opened(path, kind, stream=stream, note=notes.append, **options)
     # After the reading, which silences the warnings of the libraries it uses.
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=3)

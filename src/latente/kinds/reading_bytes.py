@@ -57,6 +57,19 @@ def require_room(size: int, what: str) -> None:
         )
 
 
+def free_memory() -> int:
+    """Bytes of memory that this machine can give now."""
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        try:
+            # The kernel's own estimate counts what its caches would give back.
+            lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        except (OSError, StopIteration):
+            return free
+    return 4 << 30
+
+
 def is_bomb(unpacked: int, packed: int) -> bool:
     """Whether so many bytes from so few are more than honest data ever give."""
     return unpacked > _HARMLESS and unpacked > _RATIO * max(packed, 1)

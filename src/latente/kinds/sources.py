@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ class Source(ABC):
     def take(self, column: str) -> Iterator[np.ndarray]:
         """The values of one column, block by block. ConfigError if there is none of this name."""
         raise ConfigError(f"{self.name} has no column {column!r}", hint="its columns have no names")
+
+
+@dataclass(frozen=True)
+class Read:
+    """Raw data that were read from a file, whose columns are matched by name, in any order."""
+
+    raw: Any
 
 
 def rows_per_block(row_bytes: float) -> int:

@@ -9,18 +9,19 @@ What a source gives block by block is, put together, what `read` gives of the sa
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError, DataError
 from .pictures import Shape, target
-from .reading import located, require_kind, table_files
-from .reading_bytes import ReadingErrors
+from .reading import located, read, require_kind, table_files
+from .reading_bytes import ReadingErrors, free_memory
 from .reading_pictures import sampled
 from .sources import Source
 from .streams_array import open_array
 from .streams_pictures import open_pictures
 from .streams_table import open_table
 
-__all__ = ["Source", "footprint", "open_source", "streamable"]
+__all__ = ["Source", "footprint", "open_source", "opened", "streamable"]
 
 _LOOKED_AT = 32  # pictures whose headers are read for an estimate
 
@@ -59,6 +60,26 @@ def open_source(
         source = open_array(place, shape, note)
         require_kind(place, source.kind, kind)
         return source
+
+
+def opened(
+    path: str | os.PathLike[str],
+    kind: str = "auto",
+    *,
+    stream: str = "auto",
+    note: Callable[[str], None] = lambda _: None,
+    **options: Any,
+) -> Any:
+    """The data at a path: whole, as `read` gives them, or a Source if they are to be streamed.
+
+    stream: "yes", "no", or "auto": if reading them whole would take more than half of the memory that is free.
+    """
+    if stream not in ("auto", "yes", "no"):
+        raise ConfigError(f"stream is 'auto', 'yes' or 'no', not {stream!r}")
+    large = stream == "auto" and streamable(path, kind) and footprint(path, kind) > free_memory() / 2
+    if stream == "yes" or large:
+        return open_source(path, kind, note=note, **options)
+    return read(path, kind, note=note, **options)
 
 
 def streamable(path: str | os.PathLike[str], kind: str = "auto") -> bool:

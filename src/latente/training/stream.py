@@ -9,6 +9,7 @@ with. Which rows a block gives to them depends on the seed and the block's numbe
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,13 @@ class Sampler:
     def __post_init__(self) -> None:
         self.held_out: list[Any] = []
         self.sample: list[Any] = []
+        rows = len(self.source)
+        held_out = min(HELD_OUT, int(rows * self.config.validation))
+        held_out = held_out if held_out >= MIN_HELD_OUT else 0
+        # Spread evenly over the data, whatever the blocks' sizes. How many of each block:
+        ends = np.concatenate([[0], np.cumsum(self.source.sizes)])
+        self.held = np.diff(ends * held_out // max(rows, 1))
+        self.sampled = np.diff(ends * min(SAMPLE, rows - held_out) // max(rows, 1))
 
     def blocks(self) -> Iterator[Any]:
         """All blocks, one after the other."""
@@ -63,18 +71,8 @@ class Sampler:
 
     def picks(self, block: int) -> Picks:
         """The picks of one block."""
-        rows, size = len(self.source), self.source.sizes[block]
-        before = sum(self.source.sizes[:block])
-        held_out = min(HELD_OUT, int(rows * self.config.validation))
-        held_out = held_out if held_out >= MIN_HELD_OUT else 0
-        sample = min(SAMPLE, rows - held_out)
-
-        def due(total: int) -> int:
-            # Spread evenly over the data, whatever the blocks' sizes.
-            return min(size, (before + size) * total // rows - before * total // rows)
-
+        size, h, s = self.source.sizes[block], int(self.held[block]), int(self.sampled[block])
         mixed = torch.randperm(size, generator=order(self.config.seed, _PICK, block))
-        h, s = due(held_out), due(sample)
         fit = mixed[h:]
         return Picks(mixed[:h].sort().values, fit[:s].sort().values, fit.sort().values)
 
@@ -91,10 +89,12 @@ class Streamed(Feed):
         sampler.sample = sampler.held_out = []
         self.rows = len(self.source) - (0 if self.held_out is None else len(self.held_out))
         self.starts = np.concatenate([[0], np.cumsum(self.source.sizes)])
+        fit = np.asarray(self.source.sizes) - sampler.held
+        # With few blocks every process reads all of them and takes its rows, else it reads its own alone.
+        self.apart = len(fit) >= 4 * team.size
+        self._own = fit if self.apart else (fit - team.rank + team.size - 1) // team.size
         self._ahead: dict[tuple[int, int], Future[tuple[Batch, Tensor]]] = {}
         self._reader = ThreadPoolExecutor(1, "latente-reader")
-        # With few blocks every process reads all of them and takes its rows, else it reads its own alone.
-        self.apart = len(self.source.sizes) >= 4 * team.size
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
         size = self.config.batch_size // self.team.size
@@ -142,6 +142,7 @@ class Streamed(Feed):
     def fingerprint(self) -> str:
         return self.source.fingerprint
 
+    @lru_cache(maxsize=2)  # noqa: B019 - one feed a run
     def _windows(self, epoch: int) -> list[list[int]]:
         """The blocks of this process in the epoch's order, a few at a time."""
         mixed = torch.randperm(len(self.source.sizes), generator=order(self.config.seed, epoch)).tolist()
@@ -156,7 +157,7 @@ class Streamed(Feed):
         return windows
 
     def _rows_of(self, blocks: list[int]) -> int:
-        return sum(len(self._fit(block)) for block in blocks)
+        return int(self._own[blocks].sum())
 
     def _fit(self, block: int) -> Tensor:
         fit = self.sampler.picks(block).fit

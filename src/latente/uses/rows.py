@@ -1,6 +1,7 @@
 """Raw data for a verb: loaded from a path, with their labels apart; and single rows of them."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import pandas as pd
 from ..errors import ConfigError, DataError
 from ..estimator import read_noted
 from ..kinds.reading import read
+from ..kinds.sources import Source
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """Raw data, their labels or None, and a name for them; path: where they were read from, or None."""
+    """Raw data, their labels or None, and a name for them; path: where they were read from, or None.
+
+    Of a Source, labels are a function that gives them block by block.
+    """
 
     raw: Any
     labels: Any = None
@@ -22,12 +27,18 @@ class Loaded:
     path: str | None = None
 
 
-def load(data: Any, kind: str = "auto", header: str = "auto", label_col: str | None = None) -> Loaded:
-    """Data in memory as they are, or read from a path; without `label_col`, which is kept apart."""
+def load(
+    data: Any, kind: str = "auto", header: str = "auto", label_col: str | None = None, stream: str = "auto"
+) -> Loaded:
+    """Data in memory as they are, or from a path, read or streamed; without `label_col`, which is kept apart."""
     name, path = "data", None
     if isinstance(data, (str, Path)):
         name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
-        data = read_noted(data, kind, header=header)
+        data = read_noted(data, kind, stream, header=header)
+    if isinstance(data, Source):
+        if label_col is None:
+            return Loaded(data, None, name, path)
+        return Loaded(data.without([label_col]), partial(data.take, label_col), name, path)
     labels = getattr(data, "labels", None)
     if label_col is not None:
         if not hasattr(data, "columns") or label_col not in list(data.columns):

@@ -9,6 +9,7 @@ run.json is written first, with what was asked for, so that a run can be resumed
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -28,7 +29,9 @@ from ..atomic import atomic_write, uninterrupted
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
 from ..kinds.image import Image
+from ..kinds.sources import Read, Source
 from ..kinds.writing import write
+from ..kinds.writing_blocks import append_to
 from ..model.spec import Spec
 from ..parts import to_json
 from ..training.checkpoint import Slots
@@ -277,14 +280,30 @@ def _metrics(row: dict[str, Any]) -> str:
     return json.dumps(plain(row)) + "\n"
 
 
+def _write_codes(ae: Autoencoder, data: Loaded, path: Path) -> None:
+    """The codes of all rows, with their labels where there are any; of a stream block by block."""
+
+    def codes(raw: Any, labels: Any) -> pd.DataFrame:
+        frame = pd.DataFrame(ae.transform(raw), columns=[f"z{i}" for i in range(ae._n_features_out)])
+        if labels is not None and len(labels) == len(frame):
+            frame["label"] = labels
+        return frame
+
+    if not isinstance(data.raw, Source):
+        write(codes(data.raw, data.labels), path)
+        return
+    labels = data.labels() if data.labels else itertools.repeat(None)
+    with append_to(path) as out:
+        for block, label in zip(range(len(data.raw.sizes)), labels, strict=False):
+            raw = data.raw.read(block)
+            out.add(codes(Read(raw), getattr(raw, "labels", None) if label is None else label))
+
+
 def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) -> None:
     ae.save(target / "model.safetensors")
-    codes = pd.DataFrame(ae.transform(data.raw), columns=[f"z{i}" for i in range(ae._n_features_out)])
-    if data.labels is not None and len(data.labels) == len(codes):
-        codes["label"] = data.labels
-    write(codes, target / "latent.parquet")
+    _write_codes(ae, data, target / "latent.parquet")
     if isinstance(ae.schema_, Image):
-        pictures.album(ae, data.raw, target)
+        pictures.album(ae, data.raw.read(0) if isinstance(data.raw, Source) else data.raw, target)
     h = ae.history_
     words = [
         *(line(row, h) for row in h.rows),

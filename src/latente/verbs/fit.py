@@ -25,6 +25,9 @@ def fit(
     ] = None,
     precision: Annotated[str, "auto, float32 or bfloat16"] = "auto",
     set: Annotated[list[str] | None, "any setting by its path: objective.beta=4, nets=conv, kind.binarize=true"] = None,
+    stream: Annotated[
+        str, "read the data while training instead of holding them in memory: auto (if they are too large), yes or no"
+    ] = "auto",
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress line"] = False,
@@ -43,7 +46,7 @@ def fit(
 
     started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
-    options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col}
+    options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col, "stream": stream}
     loaded = rows.load(data, **options)
     ae = Autoencoder(
         recipe,
