@@ -69,13 +69,21 @@ def _command(name: str) -> Callable[..., None]:
             if name == "fit" and output is None:
                 arguments["output"] = _run_folder(arguments["data"])
             inputs = {p: _value(_annotation(a)[1], arguments[p], name) for p, a in given.items() if p in arguments}
+            if output is not None and getattr(module, "ROWWISE", False):
+                from .uses.blocks import from_file_to_file
+
+                def by_row(model: Any, data: Any) -> Any:
+                    return _table(verb(model, data, **_rest(arguments, inputs)))
+
+                _wrote(from_file_to_file(by_row, inputs["model"], inputs["data"], output))
+                return
             result = verb(**{**arguments, **{k: v for k, v in inputs.items() if v is not None}})
             if name in ("fit", "resume"):
                 _told(result, arguments["output" if name == "fit" else "run"])
             elif output is not None and name not in OWN_OUTPUT:
                 save = getattr(module, "save", None)
                 written = save(result, output, **inputs | _rest(arguments, inputs)) if save else _write(result, output)
-                print(f"wrote {', '.join(str(p) for p in written[:3])}", file=sys.stderr)
+                _wrote(written)
             elif name != "demo" or as_json:
                 _show(result, as_json)
 
@@ -145,7 +153,9 @@ def _run_folder(data: str) -> Path:
 
 def _told(model: Any, output: Any) -> None:
     """The end of a fit: the doctor's verdict and the next command; on stdout the model's place."""
-    for finding in model.history_.findings or ["nothing odd was seen"]:
+    if os.environ.get("LATENTE_TEAM") or os.environ.get("RANK", "0") != "0":
+        return  # one process of several: who started them tells it, or the first of them
+    for finding in model.card_["findings"] or ["nothing odd was seen"]:
         print(f"doctor: {finding}", file=sys.stderr)
     print(f"next: latente evaluate {output} NEW-ROWS", file=sys.stderr)
     print(output)
@@ -155,6 +165,10 @@ def _write(result: Any, path: Path) -> list[Path]:
     from .kinds.writing import write
 
     return write(_table(result), path)
+
+
+def _wrote(written: list[Path]) -> None:
+    print(f"wrote {', '.join(str(p) for p in written[:3])}", file=sys.stderr)
 
 
 def _table(result: Any) -> Any:

@@ -129,7 +129,12 @@ def start(command: list[str], processes: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    base = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    base = os.environ | {
+        "LATENTE_TEAM": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+    }
     # Two cores and two processes: one thread each, unless the user says otherwise.
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     base = {"OMP_NUM_THREADS": threads} | base

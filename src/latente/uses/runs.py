@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from typing import Any
 
 import pandas as pd
 
-from .. import __version__
+from .. import __version__, estimator
 from ..atomic import atomic_write, uninterrupted
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
@@ -37,7 +38,7 @@ from ..parts import to_json
 from ..training.checkpoint import Slots
 from ..training.progress import line, printer
 from ..training.stop import Stop
-from ..training.team import ALONE, Team
+from ..training.team import ALONE, Team, start
 from . import pictures
 from .rows import Loaded, load
 
@@ -49,6 +50,7 @@ def fit(
     *,
     quiet: bool = False,
     options: dict[str, Any] | None = None,
+    tensorboard: bool = False,
     team: Team = ALONE,
     started: float | None = None,
 ) -> Autoencoder:
@@ -59,7 +61,8 @@ def fit(
     show = (lambda row, history: None) if quiet or not team.leads else printer()
     if output is None:
         return ae._fit(data.raw, report=show, team=team, started=started)
-    target = Path(output)
+    # The leader's, where each process has a default of its own.
+    target = Path(team.gathered(str(output))[0])
     if target.suffix == ".safetensors":
         with _uninterrupted_after(ae, partial(ae._fit, data.raw, report=show, team=team, started=started), target):
             if team.leads:
@@ -74,11 +77,16 @@ def fit(
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv[1:] if Path(sys.argv[0]).name == "latente" else None,
         "processes": team.size,
+        "sharding": team.sharding,
+        "tensorboard": tensorboard,
         "estimator": _settings(ae),
     }
+    if tensorboard:
+        _summary_writer()  # not there: better said now than after reading
     if team.leads:
         claim(target)
         write(run, target / "run.json")
+    team.gathered(None)  # the folder is there
     try:
         return _go(ae, data, target, run, show, team, started)
     except BaseException:
@@ -106,6 +114,33 @@ def resume(folder: Any, data: Any = None, *, quiet: bool = False, team: Team = A
     ae = Autoencoder(**run["estimator"])
     show = (lambda row, history: None) if quiet or not team.leads else printer()
     return _go(ae, loaded, target, run, show, team, time.perf_counter())
+
+
+def fit_together(data: Any, given: dict[str, Any], processes: int) -> Autoencoder:
+    """`latente fit` in several processes of this machine; the fitted model."""
+    if not isinstance(data, (str, Path)):
+        raise ConfigError(
+            "several processes each read the data, and these are in memory",
+            hint="write them to a file first: df.to_parquet('data.parquet')",
+        )
+    with contextlib.ExitStack() as stack:
+        output = given.get("output")
+        if output is None:
+            output = given["output"] = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.safetensors"
+        command = ["fit", str(data)]
+        for name, value in given.items():
+            flag = f"--{name.replace('_', '-')}"
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                command += [flag] if one is True else [flag, str(one)]
+        start(command, processes)
+        return estimator.load(output)
+
+
+def resume_together(folder: Any, data: Any, quiet: bool, processes: int) -> Autoencoder:
+    """`latente resume` in as many processes as the run began with."""
+    more = ["--quiet"] if quiet else []
+    start(["resume", str(folder), *more, *([] if data is None else ["--data", str(data)])], processes)
+    return estimator.load(folder)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -146,7 +181,12 @@ def _go(
     team: Team,
     started: float | None,
 ) -> Autoencoder:
-    log = _Log(target, show, team)
+    log = _Log(
+        target,
+        show,
+        team,
+        _summary_writer()(str(target / "tensorboard")) if run.get("tensorboard") and team.leads else None,
+    )
     with _alone_in(target) if team.leads else contextlib.nullcontext():
         work = partial(
             ae._fit, data.raw, report=log, slots=partial(_slots, target, run, team), team=team, started=started
@@ -250,16 +290,20 @@ def _settings(ae: Autoencoder) -> dict[str, Any]:
 
 
 class _Log:
-    """A `report` that shows each row and keeps it in metrics.jsonl, while the run goes on."""
+    """A `report` that shows each row and keeps it in metrics.jsonl, and for TensorBoard, while the run goes on."""
 
-    def __init__(self, folder: Path, show: Callable[[Any, Any], None], team: Team) -> None:
-        self.show, self.folder, self.team = show, folder, team
+    def __init__(self, folder: Path, show: Callable[[Any, Any], None], team: Team, board: Any = None) -> None:
+        self.show, self.folder, self.team, self.board = show, folder, team, board
         self.begun = False
 
     def __call__(self, row: dict[str, Any], history: Any) -> None:
         self.show(row, history)
         if not self.team.leads:
             return
+        if self.board is not None:
+            for name, value in _flat(row):
+                self.board.add_scalar(name, value, row["steps"])
+            self.board.flush()
         path = self.folder / "metrics.jsonl"
         if self.begun:
             with path.open("a", encoding="utf-8") as file:
@@ -268,6 +312,26 @@ class _Log:
             # Rows that a stopped run wrote after its last checkpoint come again.
             atomic_write(path, "".join(map(_metrics, history.rows)).encode())
             self.begun = True
+
+
+def _flat(row: dict[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a row: val/loss, train/kl, active, …"""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}/")
+        elif name not in ("steps", "share", "best"):
+            yield before + name, float(value)
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"TensorBoard cannot be used: {error}",
+            hint="pip install 'latente[tensorboard]', or leave --tensorboard out",
+        ) from None
+    return SummaryWriter
 
 
 def _metrics(row: dict[str, Any]) -> str:

@@ -28,6 +28,10 @@ def fit(
     stream: Annotated[
         str, "read the data while training instead of holding them in memory: auto (if they are too large), yes or no"
     ] = "auto",
+    processes: Annotated[int, "processes of this machine that train together; each batch is shared out"] = 1,
+    sharding: Annotated[str, "none, or full: each process holds its share of the weights (FSDP)"] = "none",
+    tensorboard: Annotated[bool, "also write RUN/tensorboard (pip install 'latente[tensorboard]')"] = False,
+    device: Annotated[str, "auto, cpu or cuda"] = "auto",
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress line"] = False,
@@ -42,12 +46,16 @@ def fit(
     import time
 
     from ..estimator import Autoencoder
+    from ..training.team import called, joined
     from ..uses import rows, runs
 
+    if processes > 1 and not called():
+        usual: dict[str, Any] = fit.__kwdefaults__ or {}
+        given = {k: v for k, v in locals().items() if k in usual and v != usual[k]}
+        return runs.fit_together(data, given, processes)
     started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
     options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col, "stream": stream}
-    loaded = rows.load(data, **options)
     ae = Autoencoder(
         recipe,
         dim=dim,
@@ -55,10 +63,15 @@ def fit(
         epochs=epochs,
         time_limit=seconds(time_limit),
         precision=precision,
+        device=device,
         settings=settings,
         random_state=seed,
     )
-    return runs.fit(ae, loaded, output, quiet=quiet, options=options, started=started)
+    with joined(sharding) as team:
+        loaded = rows.load(data, **options)
+        return runs.fit(
+            ae, loaded, output, quiet=quiet, options=options, tensorboard=tensorboard, team=team, started=started
+        )
 
 
 def seconds(text: str | float | None) -> float | None:

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from . import DATA, MODEL
 
+# What it gives of a row does not depend on the others: data that exceed the memory can go through it in blocks.
+ROWWISE = True
+
 if TYPE_CHECKING:
     from ..estimator import Autoencoder
 

@@ -20,6 +20,13 @@ def resume(
     never stopped, unless a time limit ends it. Raises DataError if there is no run, ConfigError if it is finished, or
     if its data or specification changed since it began.
     """
+    from pathlib import Path
+
+    from ..training.team import called, joined
     from ..uses import runs
 
-    return runs.resume(run, data, quiet=quiet)
+    begun = runs.read_run(Path(run))
+    if begun["processes"] > 1 and not called():
+        return runs.resume_together(run, data, quiet, begun["processes"])
+    with joined(begun["sharding"]) as team:
+        return runs.resume(run, data, quiet=quiet, team=team)
