@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,6 +225,50 @@ def test_a_folder_of_files_is_one_table(tmp_path, frame, small_blocks, form):
     whole = tmp_path / writers[form]
     WRITERS[writers[form]](frame, whole)
     require_equal(read(folder), read(whole))
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow", "stream"])
+def test_the_less_usual_types_of_arrow_are_the_same_in_blocks(tmp_path, small_blocks, form):
+    n = 40
+    late = pa.array([i < 30 for i in range(n)])
+    day = pa.array(range(n), pa.int32())
+    columns = {
+        "date": day.cast(pa.date32()),
+        "clock": pa.array([i * 1000 for i in range(n)], pa.time32("ms")),
+        "decimal": pa.array(range(n), pa.int64()).cast(pa.decimal128(30, 2)),
+        "nothing": pa.nulls(n),
+        "zoned": pa.array(range(n), pa.timestamp("ms", "Europe/Madrid")),
+        "long": pa.array([f"t{i % 3}" for i in range(n)], pa.large_string()),
+        "codes": pa.array([f"t{i // 9}" for i in range(n)]).dictionary_encode(),
+        "half": pa.array(range(n), pa.uint16()),
+        "big": pa.array([2**63 - i for i in range(1, n + 1)], pa.int64()),
+    }
+    empty = {name: pa.nulls(n, column.type) for name, column in columns.items()}
+    gappy = {f"{name}?": pc.if_else(late, columns[name], empty[name]) for name in ("date", "half", "zoned", "codes")}
+    table = pa.table(columns | gappy | {"__index_level_0__": day})
+    path = tmp_path / f"t.{'arrow' if form == 'stream' else form}"
+    if form == "stream":
+        stream_format(table, path)
+    elif form == "arrow":
+        feather.write_feather(table, path, chunksize=9)
+    else:
+        parquet.write_table(table, path, row_group_size=9)
+    require_law(path)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_categories_of_the_files_of_a_folder_are_brought_together(tmp_path, ending):
+    for i, levels in enumerate(["ab", "bc", "a"]):
+        part = pd.DataFrame({"level": pd.Categorical(list(levels)), "n": range(len(levels))})
+        WRITERS[f"t.{ending}"](part, tmp_path / f"{i}.{ending}")
+    first = require_law(tmp_path).read(0)["level"]
+    assert first.cat.categories.tolist() == ["a", "b", "c"]
+
+
+def test_columns_of_lists_are_refused_when_a_table_is_opened(tmp_path):
+    parquet.write_table(pa.table({"a": [[1], [2]], "b": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="column 'a' holds list"):
+        open_source(tmp_path / "t.parquet")
 
 
 def test_files_of_a_folder_may_have_different_types_of_number(tmp_path):
