@@ -542,3 +542,45 @@ def test_learning_from_a_source_is_learning_from_what_is_read(tmp_path, frame, s
     source = open_source(tmp_path / "t.parquet")
     blocks = (source.read(i) for i in range(len(source.sizes)))
     assert Table().learn_blocks(blocks) == Table().learn(read(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.arrow"])
+def test_the_footprint_is_more_than_the_table_and_of_its_order(tmp_path, frame, name):
+    big = pd.concat([frame] * 50, ignore_index=True)
+    if name == "t.arrow":
+        feather.write_feather(big, tmp_path / name)
+    else:
+        WRITERS[name](big, tmp_path / name)
+    held = int(read(tmp_path / name).memory_usage(deep=True).sum())
+    assert held < footprint(tmp_path / name) < 10 * held
+
+
+def test_the_footprint_of_pictures_is_that_of_their_pixels(tmp_path):
+    album(tmp_path / "album", alpha=False)
+    assert footprint(tmp_path / "album") == 21 * 6 * 5 * 3  # one of them is broken, which is not looked at
+    np.save(tmp_path / "x.npy", np.zeros((10, 4, 4)))
+    assert footprint(tmp_path / "x.npy") >= 2 * 10 * 16 * 8
+
+
+def test_what_has_no_blocks_is_refused_with_a_way_out(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    np.savez(tmp_path / "x.npz", X=np.zeros((3, 2)))
+    (tmp_path / "wide.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
+    (tmp_path / "t.txt").write_text("a,b\n1,2\n")
+    for name, hint in [("t.csv.gz", "gunzip -k t.csv.gz"), ("x.npz", "np.save"), ("wide.csv", "iconv -f utf-16")]:
+        with pytest.raises(DataError) as error:
+            open_source(tmp_path / name)
+        assert hint in error.value.hint
+    assert [streamable(tmp_path / name) for name in ("t.csv.gz", "x.npz", "t.txt", "nothing.csv")] == [False] * 4
+    assert streamable(tmp_path / "t.txt", "table")
+    assert len(open_source(tmp_path / "t.txt", "table")) == 1
+    with pytest.raises(IndexError):
+        open_source(tmp_path / "t.txt", "table").read(1)
+
+
+def test_an_error_in_a_block_names_its_line_in_the_file(tmp_path, small_blocks):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + '1,"x\ny"\n' * 60 + "1\n" + "1,2\n" * 60)
+    for use in (read, open_source):
+        with pytest.raises(DataError, match="line 122: 1 fields, where the first row has 2"):
+            use(path)
