@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,6 +225,50 @@ def test_a_folder_of_files_is_one_table(tmp_path, frame, small_blocks, form):
     whole = tmp_path / writers[form]
     WRITERS[writers[form]](frame, whole)
     require_equal(read(folder), read(whole))
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow", "stream"])
+def test_the_less_usual_types_of_arrow_are_the_same_in_blocks(tmp_path, small_blocks, form):
+    n = 40
+    late = pa.array([i < 30 for i in range(n)])
+    day = pa.array(range(n), pa.int32())
+    columns = {
+        "date": day.cast(pa.date32()),
+        "clock": pa.array([i * 1000 for i in range(n)], pa.time32("ms")),
+        "decimal": pa.array(range(n), pa.int64()).cast(pa.decimal128(30, 2)),
+        "nothing": pa.nulls(n),
+        "zoned": pa.array(range(n), pa.timestamp("ms", "Europe/Madrid")),
+        "long": pa.array([f"t{i % 3}" for i in range(n)], pa.large_string()),
+        "codes": pa.array([f"t{i // 9}" for i in range(n)]).dictionary_encode(),
+        "half": pa.array(range(n), pa.uint16()),
+        "big": pa.array([2**63 - i for i in range(1, n + 1)], pa.int64()),
+    }
+    empty = {name: pa.nulls(n, column.type) for name, column in columns.items()}
+    gappy = {f"{name}?": pc.if_else(late, columns[name], empty[name]) for name in ("date", "half", "zoned", "codes")}
+    table = pa.table(columns | gappy | {"__index_level_0__": day})
+    path = tmp_path / f"t.{'arrow' if form == 'stream' else form}"
+    if form == "stream":
+        stream_format(table, path)
+    elif form == "arrow":
+        feather.write_feather(table, path, chunksize=9)
+    else:
+        parquet.write_table(table, path, row_group_size=9)
+    require_law(path)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_categories_of_the_files_of_a_folder_are_brought_together(tmp_path, ending):
+    for i, levels in enumerate(["ab", "bc", "a"]):
+        part = pd.DataFrame({"level": pd.Categorical(list(levels)), "n": range(len(levels))})
+        WRITERS[f"t.{ending}"](part, tmp_path / f"{i}.{ending}")
+    first = require_law(tmp_path).read(0)["level"]
+    assert first.cat.categories.tolist() == ["a", "b", "c"]
+
+
+def test_columns_of_lists_are_refused_when_a_table_is_opened(tmp_path):
+    parquet.write_table(pa.table({"a": [[1], [2]], "b": [1, 2]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="column 'a' holds list"):
+        open_source(tmp_path / "t.parquet")
 
 
 def test_files_of_a_folder_may_have_different_types_of_number(tmp_path):
@@ -497,3 +542,45 @@ def test_learning_from_a_source_is_learning_from_what_is_read(tmp_path, frame, s
     source = open_source(tmp_path / "t.parquet")
     blocks = (source.read(i) for i in range(len(source.sizes)))
     assert Table().learn_blocks(blocks) == Table().learn(read(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.arrow"])
+def test_the_footprint_is_more_than_the_table_and_of_its_order(tmp_path, frame, name):
+    big = pd.concat([frame] * 50, ignore_index=True)
+    if name == "t.arrow":
+        feather.write_feather(big, tmp_path / name)
+    else:
+        WRITERS[name](big, tmp_path / name)
+    held = int(read(tmp_path / name).memory_usage(deep=True).sum())
+    assert held < footprint(tmp_path / name) < 10 * held
+
+
+def test_the_footprint_of_pictures_is_that_of_their_pixels(tmp_path):
+    album(tmp_path / "album", alpha=False)
+    assert footprint(tmp_path / "album") == 21 * 6 * 5 * 3  # one of them is broken, which is not looked at
+    np.save(tmp_path / "x.npy", np.zeros((10, 4, 4)))
+    assert footprint(tmp_path / "x.npy") >= 2 * 10 * 16 * 8
+
+
+def test_what_has_no_blocks_is_refused_with_a_way_out(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n"))
+    np.savez(tmp_path / "x.npz", X=np.zeros((3, 2)))
+    (tmp_path / "wide.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
+    (tmp_path / "t.txt").write_text("a,b\n1,2\n")
+    for name, hint in [("t.csv.gz", "gunzip -k t.csv.gz"), ("x.npz", "np.save"), ("wide.csv", "iconv -f utf-16")]:
+        with pytest.raises(DataError) as error:
+            open_source(tmp_path / name)
+        assert hint in error.value.hint
+    assert [streamable(tmp_path / name) for name in ("t.csv.gz", "x.npz", "t.txt", "nothing.csv")] == [False] * 4
+    assert streamable(tmp_path / "t.txt", "table")
+    assert len(open_source(tmp_path / "t.txt", "table")) == 1
+    with pytest.raises(IndexError):
+        open_source(tmp_path / "t.txt", "table").read(1)
+
+
+def test_an_error_in_a_block_names_its_line_in_the_file(tmp_path, small_blocks):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + '1,"x\ny"\n' * 60 + "1\n" + "1,2\n" * 60)
+    for use in (read, open_source):
+        with pytest.raises(DataError, match="line 122: 1 fields, where the first row has 2"):
+            use(path)

@@ -22,7 +22,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from .pictures import Pictures, Shape, from_array
-from .reading_arrays import Stored, idx_ndim, read_arrays, read_idx
+from .reading_arrays import Stored, idx_ndim, mapped, read_arrays, read_idx
 from .reading_bytes import ReadingErrors, require_room
 from .reading_columns import frame, listing
 from .reading_csv import read_csv
@@ -63,7 +63,8 @@ def guess_kind(path: str | os.PathLike[str]) -> str:
         place = _existing(path)
         form = _form(place)
         if form == "array":
-            return _kind_of(read_arrays(place, lambda _: None))
+            plain = place.suffix.lower() == ".npy"  # its header tells
+            return _kind_of(Stored(mapped(place)) if plain else read_arrays(place, lambda _: None))
         if form == "text":
             raise DataError(
                 f"{place.name} may be a table or a text", hint="say kind='table' if its lines are rows of cells"

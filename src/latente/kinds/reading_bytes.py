@@ -15,7 +15,7 @@ Note = Callable[[str], None]
 _RATIO, _HARMLESS = 200, 1 << 28
 _CHUNK = 1 << 24
 
-_UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")  # in cp1252
+_UNDEFINED = (b"\x81", b"\x8d", b"\x8f", b"\x90", b"\x9d")  # in cp1252
 
 # UTF-32 first: its little-endian mark begins with the one of UTF-16.
 _MARKS = {
@@ -149,7 +149,7 @@ def coding(pieces: Iterable["bytes | memoryview"], name: str, note: Note) -> str
                 decoder.decode(data)
             except UnicodeDecodeError as error:
                 bad = at - pending + error.start
-        foreign = foreign or not _UNDEFINED.isdisjoint(data)
+        foreign = foreign or any(byte in data for byte in _UNDEFINED)
         at += len(data)
     if bad is None and (pending := len(decoder.getstate()[0])):
         bad = at - pending  # cut off in the middle of a character

@@ -57,6 +57,8 @@ def forms(text: Any, *, comma: bool) -> frozenset[Form]:
     candidates = _candidates(text, comma=comma)
     if candidates == ("empty",):
         return frozenset(FORMS)
+    if candidates[:1] == ("int64",) and cast(text, "int64") is not None:
+        return frozenset(["text", *candidates])  # whole numbers are fractions too, and have no comma
     return frozenset(["text", *(form for form in candidates if cast(text, form) is not None)])
 
 

@@ -19,6 +19,7 @@ FEWEST_ROWS, MOST_ROWS = 256, 65_536
 
 _PIECE = 1 << 16  # bytes read at one place of a file for its fingerprint
 _PLACES = 8  # between its head and its tail
+_LARGEST_FOOTER = 1 << 26
 
 
 class Source(ABC):
@@ -92,4 +93,9 @@ def fingerprint(root: Path, files: Sequence[Path], *more: object) -> str:
             for place in sorted({max(0, size - _PIECE) * i // (_PLACES + 1) for i in range(_PLACES + 2)}):
                 opened.seek(place)
                 digest.update(opened.read(_PIECE))
+            opened.seek(max(0, size - 8))
+            tail = opened.read(8)
+            if tail.endswith(b"PAR1"):  # the whole footer, which tells of every column
+                opened.seek(max(0, size - 8 - int.from_bytes(tail[:4], "little")))
+                digest.update(opened.read(_LARGEST_FOOTER))
     return digest.hexdigest()

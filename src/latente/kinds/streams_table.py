@@ -58,7 +58,8 @@ class TableSource(Source):
     @cached_property
     def fingerprint(self) -> str:
         files = [part.path for part in self.parts]
-        return fingerprint(self.root, files, [(name, str(kind)) for name, kind in self.types.items()])
+        types = [(name, str(kind), name in self.gaps) for name, kind in self.types.items()]
+        return fingerprint(self.root, files, self.sizes, types)
 
     def arrow(self, block: int) -> list[Any]:
         """The columns of a block, as Arrow's arrays."""
