@@ -1,6 +1,6 @@
 """The training loop.
 
-resident rows ──permutation──▶ prepare ──▶ objective ──backward──▶ fused Adam ──▶ averaged weights
+resident rows ──permutation──▶ prepare ──▶ loss and gradients ──▶ fused Adam ──▶ averaged weights
                                                                                     │ each epoch
                                                    held-out rows ──▶ best weights ◀─┘
 """
@@ -22,6 +22,7 @@ from ..model.model import Model
 from ..model.spec import Train
 from . import doctor
 from .feed import Pace, batches, plan, split
+from .fused import gradients_of
 from .optimiser import Optimiser
 from .precision import device_of, precision_of, threads_for
 
@@ -72,7 +73,7 @@ def train(
     history.held_out_rows = 0 if held_out is None else len(held_out)
     # Of so many rows the mean is known well enough.
     model.center(kind.prepare(fit_rows.rows(slice(0, 10 * EVAL_ROWS))))
-    optimiser = Optimiser(model, config)
+    optimiser, gradients = Optimiser(model, config), gradients_of(model, objective)
     watch = _Watch(model, objective, held_out, kind, config, optimiser, history, report)
     start, totals = time.perf_counter(), Totals()
     threads = ExitStack()
@@ -86,8 +87,8 @@ def train(
                     history.ended = "planned steps" if history.steps == pace.steps else "time limit"
                     break
                 model.progress, model.generator = done, noise
-                loss = objective(model, kind.prepare(fit_rows.rows(index.to(device)), noise))
-                finite = optimiser.step(loss.total, done)
+                loss = gradients(kind.prepare(fit_rows.rows(index.to(device)), noise))
+                finite = optimiser.step(done)
                 totals.add({"loss": loss.total, **loss.terms}, finite)
                 history.steps += 1
                 if history.steps % pace.evaluate_every == 0:
