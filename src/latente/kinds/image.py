@@ -99,7 +99,7 @@ class Image(Kind):
         return Batch(x, torch.from_numpy(observed)[:, None].expand(x.shape).clone())
 
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
-        x = batch.x.float() / 255
+        x = batch.x.float().div_(255)
         if self.binarize and generator is not None:
             x = bernoulli(x, generator)
         return replace(batch, x=x)
@@ -154,9 +154,12 @@ class _Encoder(nn.Module):
         self.gap = nn.Parameter(torch.zeros(channels, 1, 1))
         self.body = body
 
+    def features(self, batch: Batch) -> Tensor:
+        """What the body sees."""
+        return batch.x if batch.observed is None else torch.where(batch.observed, batch.x, self.gap)
+
     def forward(self, batch: Batch) -> Tensor:
-        x = batch.x
-        return self.body(x if batch.observed is None else torch.where(batch.observed, x, self.gap))
+        return self.body(self.features(batch))
 
 
 def _from_pil(pictures: list[Any]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -212,13 +212,17 @@ class _Encoder(nn.Module):
         self.gap = nn.Parameter(torch.zeros(columns))
         self.body = body
 
-    def forward(self, batch: Batch) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
+        """What the body sees."""
         features = self._features(batch.x)
         gaps = features.new_zeros(batch.x.shape)
         if batch.observed is not None:
             features = features * batch.observed[:, self.owner]
             gaps = (~batch.observed) * self.gap
-        return self.body(torch.cat([features, gaps], -1))
+        return torch.cat([features, gaps], -1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.body(self.features(batch))
 
 
 def as_frame(raw: Any) -> pd.DataFrame:

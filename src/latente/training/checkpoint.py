@@ -17,6 +17,7 @@ from torch import Tensor
 from ..atomic import atomic_write
 from ..errors import ConfigError, ModelFileError
 from ..sealed import seal, unseal
+from .team import ALONE, Team
 
 FORMAT = 1
 # Seconds between two checkpoints: never more than a twentieth of the time goes into writing them, and what a crash can
@@ -40,12 +41,14 @@ class Saved:
 @dataclass
 class Slots:
     """Where the checkpoints of a run lie. identity: what must be equal for a checkpoint to be of this run, by name.
-    writes: whether it is this process that writes them.
+
+    team: of processes that each hold the whole model one writes, and all read; of a sharded model each has slots of its
+    own, written in the same steps, and all go back to the newest step that all of them have.
     """
 
     folder: Path | None = None
     identity: dict[str, str] = field(default_factory=dict)
-    writes: bool = True
+    team: Team = ALONE
     _number: int = 0
     _cost: float = 0.0
     _last: float = 0.0
@@ -61,12 +64,14 @@ class Slots:
         start = time.perf_counter()
         if self.folder is None:
             self._memory = Saved(document, {n: t.detach().clone() for n, t in tensors.items()})
-        elif self.writes:
+        elif self.team.leads or self.team.sharding == "full":
             content = {n: t.detach().cpu().numpy() for n, t in tensors.items()}
             whole = {"format": FORMAT, "checkpoint": document, "number": self._number, "identity": self.identity}
             atomic_write(self._slot(self._number), seal(whole | {"steps": document["steps"]}, content))
             self._number += 1
         self._cost, self._last = time.perf_counter() - start, seconds
+        if self.team.size > 1:
+            self._cost = self.team.largest([self._cost])[0]  # so that all find the same time due
 
     def load(self) -> Saved | None:
         """The newest whole checkpoint; None if there is none. A damaged one is a CheckpointWarning.
@@ -80,9 +85,10 @@ class Slots:
         for problem in (s for s in slots if isinstance(s, str)):
             instead = f"the other one is used, of step {found[0][0]['steps']:,}" if found else "the run starts anew"
             warnings.warn(f"{problem}; {instead}", CheckpointWarning, stacklevel=3)
-        if not found:
+        common = set.intersection(*(set(n) for n in self.team.gathered([s[0]["number"] for s in found])))
+        if not common:
             return None
-        newest, data = max(found, key=lambda s: s[0]["number"])
+        newest, data = next(s for s in found if s[0]["number"] == max(common))
         self._number = newest["number"] + 1
         for name, value in self.identity.items():
             if newest["identity"].get(name) != value:
@@ -96,7 +102,8 @@ class Slots:
 
     def _slot(self, number: int) -> Path:
         assert self.folder is not None
-        return self.folder / f"{number % 2}.safetensors"
+        own = f"-{self.team.rank}" if self.team.sharding == "full" else ""
+        return self.folder / f"{number % 2}{own}.safetensors"
 
     def _read(self, slot: int) -> tuple[dict[str, Any], bytes] | str | None:
         """Document and bytes; what is wrong with them; None if there are none."""

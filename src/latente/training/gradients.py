@@ -1,7 +1,8 @@
 """One batch -> its loss, and the gradients in the weights' `.grad`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Loss, Model
 from .feed import Portion
+from .fused import step_of
 from .team import ALONE, Team
 
 Objective = Callable[[Model, Batch], Any]
@@ -24,12 +26,17 @@ class Gradients:
 
     def __init__(self, model: Model, objective: Objective, kind: Kind, team: Team = ALONE) -> None:
         self.kind, self.team = kind, team
-        self.weights = [p for p in model.parameters() if p.requires_grad]
         self.forward: nn.Module = _Forward(model, objective)
+        # Engines for many processes listen to autograd.
+        self.written_out = step_of(model, objective) if team.size == 1 else None
         # Running statistics, which each process of a team moves by its own rows.
         self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
-        if team.size > 1:
+        if team.sharding == "full":
+            _shard(self.forward, team)
+        elif team.size > 1:
             self.forward = _parallel(self.forward)
+        # Only now: sharding puts other parameters in the place of the model's.
+        self.weights = [p for p in model.parameters() if p.requires_grad]
         self.parts = 1
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
@@ -56,6 +63,9 @@ class Gradients:
 
     def _attempt(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
         batch = portion.batch
+        if self.written_out is not None and self.parts == 1:
+            found = self.written_out(self.kind.prepare(batch, noise))
+            return {"loss": found.total, **found.terms}
         for p in self.weights:
             p.grad = None
         sums: dict[str, Tensor] = {}
@@ -69,6 +79,17 @@ class Gradients:
             for name, value in terms.items():
                 sums[name] = value.detach() if share == 1 else sums.get(name, 0.0) + share * value.detach()
         return sums
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A sharded model with all its weights, for a pass beside training."""
+        if self.team.sharding == "full":
+            self.forward.unshard()  # type: ignore[operator]
+        try:
+            yield
+        finally:
+            if self.team.sharding == "full":
+                self.forward.reshard()  # type: ignore[operator]
 
     def _average(self, share: float) -> None:
         """Running statistics as if one process had seen the rows of all; `share` of them are this one's."""
@@ -88,6 +109,14 @@ class _Forward(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         loss: Loss = self.objective(self.model, batch)
         return {"loss": loss.total, **loss.terms}
+
+
+def _shard(module: nn.Module, team: Team) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    device = next(module.parameters()).device.type
+    fully_shard(module, mesh=init_device_mesh(device, (team.size,)))
 
 
 def _parallel(module: nn.Module) -> nn.Module:

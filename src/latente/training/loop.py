@@ -5,6 +5,7 @@ feed ──portion──▶ prepare ──▶ objective ──backward──▶ 
                                       held-out rows ──▶ best weights ◀─┘
 """
 
+import copy
 import json
 import math
 import time
@@ -77,7 +78,7 @@ def train(
     that are gone already. Ctrl-C ends the run as its time limit would, and History.ended says so.
     """
     feed = data if isinstance(data, Feed) else Resident(data, config, device_of(config.device), team)
-    run = _Run(model, objective, feed, kind, config, report, slots or Slots(), team, spent)
+    run = _Run(model, objective, feed, kind, config, report, slots or Slots(team=team), team, spent)
     history, pace = run.history, run.pace
     try:
         with run.ready(), Stop(team) as stop:
@@ -88,7 +89,7 @@ def train(
                     if done >= 1 or stop.asked:
                         history.ended = stop.asked or run.why()
                         break
-                    model.progress, model.generator = done, run.noise
+                    run.model.progress, run.model.generator = done, run.noise
                     run.noise.total = portion.total if team.size > 1 else 0
                     terms = run.gradients(portion, run.noise)
                     finite = run.optimiser.step(done)
@@ -142,11 +143,15 @@ class _Run:
         model.to(device).train()
         # Of so many rows the mean is known well enough.
         model.center(kind.prepare(feed.some(10 * EVAL_ROWS)))
+        self.plain = model
+        if team.sharding == "full":
+            # What is sharded is a copy: the caller's model gets its weights back whole, in the end.
+            self.model = model = copy.deepcopy(model)
         self.noise = Shared(device)
         self.noise.manual_seed(config.seed)
         self.noise.rank, self.noise.size = team.rank, team.size
-        self.optimiser = Optimiser(model, config)
         self.gradients = Gradients(model, objective, kind, team)
+        self.optimiser = Optimiser(model, config, team)
         self.guard = rescue.Guard(device)
         self.totals = Totals()
         self.best, self.worse, self.looked = math.inf, 0, False
@@ -157,7 +162,7 @@ class _Run:
             self.history.resumed += 1
         else:
             self.save()
-        model.low_precision = self.history.precision == "bfloat16"
+        self.model.low_precision = self.history.precision == "bfloat16"
 
     def ready(self) -> ExitStack:
         """The number of threads that suits the model, until the stack is closed."""
@@ -214,7 +219,7 @@ class _Run:
         model.generator = torch.Generator(device).manual_seed(self.config.seed + 1)
         model.progress = 1.0
         model.eval()
-        with self.optimiser.averaged():
+        with self.optimiser.averaged(), self.gradients.whole():
             for start in range(0, len(rows), EVAL_ROWS):
                 batch = self.kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)), model.generator)
                 loss = self.objective(model, batch)
@@ -286,14 +291,25 @@ class _Run:
 
     def finish(self) -> None:
         """Leave the best averaged weights in the model, settle what is measured with them, and hear the doctor."""
-        model, history = self.model, self.history
+        model, history = self.plain, self.history
         history.skipped, history.parts = int(self.optimiser.skipped), self.gradients.parts
         self.optimiser.finish()
+        if model is not self.model:
+            gather(self.model, model)
         # From here on in full precision, as the model will be used.
         model.progress, model.low_precision = 1.0, False
         settle(model, self.feed, self.kind, self.config)
         history.findings = doctor.examine(model, self.feed.some(doctor.ROWS), self.kind, history)
         model.generator = None
+
+
+@torch.no_grad()
+def gather(sharded: Model, plain: Model) -> None:
+    """Copy the weights of a sharded model, and its statistics, into one that holds them all."""
+    found: dict[str, Any] = dict(sharded.named_parameters()) | dict(sharded.named_buffers())
+    for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
+        whole = found[name]
+        tensor.copy_(whole.full_tensor() if hasattr(whole, "full_tensor") else whole)
 
 
 @torch.no_grad()

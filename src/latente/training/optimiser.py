@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..model.spec import Train
+from .team import ALONE, Team
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 # Gradients are averaged over this many steps to know what a usual one is.
@@ -19,51 +21,78 @@ EMA_EVERY = 4
 class Optimiser:
     """Adam (Kingma & Ba 2015) over a model's weights. `skipped` counts steps whose gradient was not finite.
 
+    All weights lie in one flat tensor, of which the model's parameters become views; so do their gradients, moments
+    and averages. A step is then a handful of operations, whatever the number of layers.
+
     It calls the kernel of `torch.optim.Adam(fused=True)` itself (equal results, tested): the class around it costs a
     third of a millisecond a step, and at the first one 1.4 s of imports, as much as a small table's whole fit.
     """
 
-    def __init__(self, model: nn.Module, config: Train) -> None:
-        self.config = config
+    def __init__(self, model: nn.Module, config: Train, team: Team = ALONE) -> None:
+        self.config, self.team = config, team
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        self.weights: list[Tensor] = [p for _, p in named]
-        # Learned scales follow the residuals, which shrink tenfold in a run: they need a rate of their own.
-        self.factors = [config.scale_lr if n.startswith("likelihood.") else 1.0 for n, _ in named]
-        device = self.weights[0].device
-        self.first = [torch.zeros_like(p) for p in self.weights]
-        self.second = [torch.zeros_like(p) for p in self.weights]
+        # Learned scales follow the residuals, which shrink tenfold in a run: they need a rate of their own. They lie
+        # at the end.
+        named.sort(key=lambda pair: pair[0].startswith("likelihood."))
+        self.parameters = [p for _, p in named]
+        # Of a sharded model this process's share, which torch holds in tensors of its own: they get copies.
+        self.shards = [_local(p).detach() for p in self.parameters] if team.sharding == "full" else None
+        own = [p.detach() for p in self.shards or self.parameters]
+        self.sizes = [p.shape for p in own]
+        scales = sum(p.numel() for p, (n, _) in zip(own, named, strict=True) if n.startswith("likelihood."))
+        self.weights = torch.cat([p.flatten() for p in own])
+        size, device = len(self.weights), self.weights.device
+        self.gradient, self.first, self.second = (torch.zeros_like(self.weights) for _ in range(3))
+        # (from, to, factor on the rate) of each stretch that has a rate of its own.
+        parts = [(0, size - scales, 1.0), (size - scales, size, config.scale_lr)]
+        self.parts = [part for part in parts if part[0] < part[1]]
         self.count, self.usual, self.skipped = (torch.zeros((), device=device) for _ in range(3))
-        self.average = [p.detach().clone() for p in self.weights] if config.ema else []
-        self.best: list[Tensor] | None = None
+        self.average = self.weights.clone() if config.ema else None
+        self.best: Tensor | None = None
         self.steps = 0
         # A factor on the rate: a run that had to be rolled back goes on in smaller steps.
         self.slower = 1.0
+        self.slots = self._views(self.gradient)
+        self._point(self.weights)
+        if self.shards is None:
+            for p, slot in zip(self.parameters, self.slots, strict=True):
+                p.grad = slot
+
+    def collect(self) -> Tensor:
+        """All gradients as one flat tensor; a parameter without one counts as 0."""
+        for p, slot in zip(self.parameters, self.slots, strict=True):
+            if p.grad is None:
+                slot.zero_()
+            elif p.grad is not slot:
+                slot.copy_(p.grad if self.shards is None else _local(p.grad))
+        return self.gradient
 
     @torch.no_grad()
     def step(self, done: float) -> Tensor:
-        """One update of the weights by their gradients, at share `done` of the run. Returns 1.0 if it was made, 0.0 if
-        it was skipped.
+        """One update of the weights, by the gradients in `p.grad`, at share `done` of the run. Returns 1.0 if it was
+        made, 0.0 if it was skipped.
         """
-        used = [i for i, p in enumerate(self.weights) if p.grad is not None]
-        gradients = [g for g in (self.weights[i].grad for i in used) if g is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        gradient = self.collect()
+        norm = torch.linalg.vector_norm(gradient)
+        if self.shards is not None:
+            norm = self.team.total(norm.square()).sqrt()
         finite = norm.isfinite().float()
         # The fused kernel divides by grad_scale and leaves everything as it was where found_inf is 1: clipping and
         # skipping cost no pass of their own, and nothing waits for the device.
         limit = self.config.clip * self.usual if self.steps else norm
         clipped = (norm / limit).clamp_(min=1.0).nan_to_num_(1.0)
+        # On the CPU nothing is to be waited for: a division by 1 would write the whole gradient anew.
+        scale = None if clipped.device.type == "cpu" and clipped == 1.0 else clipped
         self.count += finite
         rate_now = self.slower * self.config.lr * rate(done, self.config.lr_warmup)
-        for factor in sorted(set(self.factors)):
-            group = [j for j, i in enumerate(used) if self.factors[i] == factor]
-            chosen = [used[j] for j in group]
+        for start, end, factor in self.parts:
             torch._fused_adam_(
-                [self.weights[i] for i in chosen],
-                [gradients[j] for j in group],
-                [self.first[i] for i in chosen],
-                [self.second[i] for i in chosen],
+                [self.weights[start:end]],
+                [gradient[start:end]],
+                [self.first[start:end]],
+                [self.second[start:end]],
                 [],
-                [self.count] * len(chosen),
+                [self.count],
                 lr=rate_now * factor,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
@@ -71,65 +100,75 @@ class Optimiser:
                 eps=EPS,
                 amsgrad=False,
                 maximize=False,
-                grad_scale=clipped,
+                grad_scale=scale,
                 found_inf=1.0 - finite,
             )
         seen = torch.where(finite > 0, torch.minimum(norm, limit), self.usual)
-        self.usual = self.usual.lerp(seen, NORM_RATE if self.steps else 1.0)
+        self.usual.lerp_(seen, NORM_RATE if self.steps else 1.0)
         self.skipped += 1 - finite
         self.steps += 1
-        if self.average and self.steps % EMA_EVERY == 0:
+        if self.average is not None and self.steps % EMA_EVERY == 0:
             # Warmed up: the average of a short run is not made of its first weights.
             decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps)) ** EMA_EVERY
-            torch._foreach_lerp_(self.average, self.weights, 1 - decay)
+            self.average.lerp_(self.weights, 1 - decay)
+        if self.shards is not None:
+            self._point(self.weights)
         return finite
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The model with its averaged weights."""
-        self._exchange()
+        self._point(self.weights if self.average is None else self.average)
         try:
             yield
         finally:
-            self._exchange()
+            self._point(self.weights)
 
     def keep(self) -> None:
         """Remember the averaged weights as the best so far."""
-        source = self.average or [p.detach() for p in self.weights]
-        if self.best is None:
-            self.best = [t.clone() for t in source]
-        else:
-            torch._foreach_copy_(self.best, source)
+        source = self.weights if self.average is None else self.average
+        self.best = source.clone() if self.best is None else self.best.copy_(source)
 
     def finish(self) -> None:
         """Leave the best averaged weights in the model; the last ones, where nothing was held out."""
-        for p, t in zip(self.weights, self.best or self.average, strict=False):
-            p.data = t
-            p.grad = None
+        last = self.weights if self.average is None else self.average
+        self._point(last if self.best is None else self.best)
+        if self.shards is not None:
+            return
+        for p in self.parameters:
+            # Tensors of their own again: a saved or copied layer must not carry all others with it.
+            p.data, p.grad = p.data.clone(), None
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next steps depend on, by name."""
-        groups = {"weights": self.weights, "first": self.first, "second": self.second, "average": self.average}
-        groups |= {"best": self.best or []}
-        found = {f"{name}.{i}": t.detach() for name, group in groups.items() for i, t in enumerate(group)}
-        numbers = torch.tensor([self.steps, self.slower], dtype=torch.float64)
-        return found | {"count": self.count, "usual": self.usual, "skipped": self.skipped, "numbers": numbers}
+        """Everything that later steps depend on, by name: copies, of the flat tensors and of single numbers."""
+        names = ["weights", "first", "second", "count", "usual", "skipped", "average", "best"]
+        found = {n: t.clone() for n in names if (t := getattr(self, n)) is not None}
+        return found | {"numbers": torch.tensor([self.steps, self.slower], dtype=torch.float64)}
 
-    @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go back to a `state`, bit for bit."""
-        if "best.0" in state:
-            self.keep()
-        else:
-            self.best = None
-        own = self.state()
-        for name, saved in state.items():
-            own[name].copy_(saved)
+        """Go on from what `state` gave, bit for bit."""
+        self.best = state["best"].to(self.weights.device, copy=True) if "best" in state else None
+        for name in state.keys() - {"best", "numbers"}:
+            getattr(self, name).copy_(state[name])
         self.steps, self.slower = int(state["numbers"][0]), float(state["numbers"][1])
+        self._point(self.weights)
 
-    def _exchange(self) -> None:
-        for i, p in enumerate(self.weights[: len(self.average)]):
-            p.data, self.average[i] = self.average[i], p.data
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        pieces = flat.split([size.numel() for size in self.sizes])
+        return [piece.view(size) for piece, size in zip(pieces, self.sizes, strict=True)]
+
+    def _point(self, flat: Tensor) -> None:
+        """Make the parameters views of `flat`; shards, copies."""
+        if self.shards is not None:
+            torch._foreach_copy_(self.shards, self._views(flat))
+            return
+        for p, view in zip(self.parameters, self._views(flat), strict=True):
+            p.data = view
+
+
+def _local(tensor: Any) -> Tensor:
+    """This process's share of a sharded tensor: its own memory, not a copy."""
+    return tensor.to_local()
 
 
 def rate(done: float, warmup: float) -> float:

@@ -202,6 +202,8 @@ def _slots(target: Path, run: dict[str, Any], team: Team, spec: Spec, fingerprin
     document = spec.to_json() | {"kind": None if spec.kind is None else to_json(spec.kind)}
     text = json.dumps(document, sort_keys=True)
     identity = {"specification": hashlib.sha256(text.encode()).hexdigest(), "data": fingerprint}
+    if team.sharding == "full":
+        identity["number of processes"] = str(team.size)
     asked = run.get("identity", identity)
     for name, value in identity.items():
         if asked[name] != value:
@@ -221,7 +223,7 @@ def _slots(target: Path, run: dict[str, Any], team: Team, spec: Spec, fingerprin
             write(document, target / "spec.json")
             write(run | {"identity": identity}, target / "run.json")
         run["identity"] = identity
-    return Slots(target / "checkpoints", identity, writes=team.leads)
+    return Slots(target / "checkpoints", identity, team)
 
 
 @contextmanager

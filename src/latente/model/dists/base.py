@@ -66,6 +66,22 @@ class Likelihood(nn.Module, ABC):
     def observe(self, px: Dist, target: Batch) -> None:
         """Update running statistics (a closed-form scale) from one training pass."""
 
+    def descend(self, params: Tensor, target: Batch, gradient: Tensor) -> Tensor:
+        """−log p(target|z), mean over the rows, with its gradient by `params` [b, ...] written in `gradient`; the
+        likelihood's own weights get theirs added to `.grad`. Running statistics are updated as in a training pass.
+        """
+        with torch.enable_grad():
+            leaf = params.detach().requires_grad_()
+            px = self(leaf.unflatten(-1, self.out_shape).unsqueeze(0))
+            self.observe(px, target)
+            cells = px.cells(target.x)
+            cells = cells if target.observed is None else cells.masked_fill(~target.observed, 0.0)
+            rec = -cells.flatten(2).sum(-1).mean()
+            rec.backward()
+        assert leaf.grad is not None
+        gradient.copy_(leaf.grad)
+        return rec.detach()
+
     def restart(self) -> None:
         """Forget the running statistics: they are about to be measured anew."""
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...parts import part
+from ..batch import Batch
 from .base import Dist, Likelihood
 
 
@@ -66,6 +67,14 @@ class _Bernoulli(Likelihood):
 
     def forward(self, params: Tensor) -> BernoulliDist:
         return BernoulliDist(params, len(self.out_shape))
+
+    def descend(self, params: Tensor, target: Batch, gradient: Tensor) -> Tensor:
+        if target.observed is not None:
+            return super().descend(params, target, gradient)
+        x, n = target.x.flatten(1), len(params)
+        rec = (F.softplus(params).sum() - torch.dot(params.flatten(), x.flatten())) / n
+        torch.sigmoid(params, out=gradient).sub_(x).div_(n)
+        return rec
 
 
 @part("likelihood", "bernoulli")

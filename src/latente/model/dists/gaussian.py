@@ -69,6 +69,26 @@ class _Gaussian(Likelihood):
             scale = params.new_ones((1,) * len(self.out_shape))
         return GaussianDist(params, scale, len(self.out_shape))
 
+    def descend(self, params: Tensor, target: Batch, gradient: Tensor) -> Tensor:
+        if target.observed is not None or self.scale == "learned":
+            return super().descend(params, target, gradient)
+        x, n, variance = target.x.flatten(1), len(params), torch.ones(())
+        if self.scale == "closed-form":
+            variance = self.variance.flatten().clone()
+        torch.sub(params, x, out=gradient)
+        square = gradient.square()
+        constant = 0.5 * x.shape[1] * (variance.log().mean() + math.log(2 * math.pi))
+        if variance.numel() == 1:
+            total = square.sum()
+            rec = 0.5 * total / (n * variance.squeeze()) + constant
+            error = total / square.numel()
+        else:
+            error = square.mean(0)
+            rec = 0.5 * (error / variance).sum() + constant
+        gradient.div_(n * variance)
+        self._follow(error)
+        return rec
+
     @torch.no_grad()
     def observe(self, px: Dist, target: Batch) -> None:
         """Follow the mean squared error: at its optimum σ² equals it, and the loss has the same gradient."""
@@ -78,10 +98,15 @@ class _Gaussian(Likelihood):
         mask = as_mask(target).expand_as(error)
         axes = tuple(range(error.dim())) if self.variance.numel() == 1 else (0, 1)
         count = mask.sum(axes)
-        mean = (error * mask).sum(axes) / count.clamp(min=1)
+        self._follow((error * mask).sum(axes) / count.clamp(min=1), count > 0)
+
+    def _follow(self, mean: Tensor, known: Tensor | bool = True) -> None:
+        """A batch's mean squared errors, where any were seen, enter the running ones."""
+        if self.scale != "closed-form":
+            return
         # The first batches count fully; later ones are averaged over about a hundred steps.
         rate = (1 / (self.seen + 1)).clamp(min=0.01)
-        rate = (rate * (count > 0)).reshape(self.variance.shape)
+        rate = (rate * known).expand(self.variance.numel()).reshape(self.variance.shape)
         self.variance.lerp_(mean.reshape(self.variance.shape), rate).clamp_(min=FLOOR**2)
         self.seen += 1
 

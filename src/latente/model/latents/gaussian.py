@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from ...parts import part, require
 from .base import Posterior
 
+# exp(-9) < scale < exp(4.5): outside, float32 rates overflow before training can react.
+LOWEST, HIGHEST = -9.0, 4.5
+
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Posterior):
@@ -32,15 +35,16 @@ class DiagonalGaussian(Posterior):
         return (-0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
-class _Head(nn.Module):
+class Head(nn.Module):
+    """Features -> q(z|x)."""
+
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
         self.both = nn.Linear(width, 2 * dim)  # means, then log scales: one product instead of two
 
     def forward(self, h: Tensor) -> DiagonalGaussian:
-        # exp(-9) < scale < exp(4.5): outside, float32 rates overflow before training can react.
         mean, log_scale = self.both(h).chunk(2, -1)
-        return DiagonalGaussian(mean, log_scale.clamp(-9.0, 4.5))
+        return DiagonalGaussian(mean, log_scale.clamp(LOWEST, HIGHEST))
 
 
 @part("latent", "gaussian")
@@ -55,4 +59,4 @@ class Gaussian:
 
     def build(self, width: int) -> nn.Module:
         """The head on `width` features."""
-        return _Head(width, self.dim)
+        return Head(width, self.dim)

@@ -35,7 +35,9 @@ class PointPosterior(Posterior):
         raise ConfigError("a point latent has no density log q(z|x)", hint="use latent 'gaussian'")
 
 
-class _Head(nn.Module):
+class Head(nn.Module):
+    """Features -> the point."""
+
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
         self.value = nn.Linear(width, dim)
@@ -56,4 +58,4 @@ class Point:
 
     def build(self, width: int) -> nn.Module:
         """The head on `width` features."""
-        return _Head(width, self.dim)
+        return Head(width, self.dim)

@@ -1,6 +1,6 @@
 """Pieces that the nets share: activations with their derivatives, a residual wrapper, and a stack of linear layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,19 +14,46 @@ _aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Activation:
-    """A function, and the gradient of its input from (gradient, input, output)."""
+    """A function; the same into a buffer; and the gradient of its input from (gradient, input, output), into one.
+
+    from_output: the gradient asks for the output alone, so the output may lie where the input was.
+    """
 
     forward: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    into: Callable[[Tensor, Tensor], object]
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor], object]
+    from_output: bool = True
 
 
 ACTIVATIONS = {
-    "relu": Activation(F.relu, lambda g, x, y: _aten.threshold_backward(g, y, 0)),
-    "silu": Activation(F.silu, lambda g, x, y: _aten.silu_backward(g, x)),
-    "gelu": Activation(F.gelu, lambda g, x, y: _aten.gelu_backward(g, x)),
-    "tanh": Activation(torch.tanh, lambda g, x, y: _aten.tanh_backward(g, y)),
-    "sigmoid": Activation(torch.sigmoid, lambda g, x, y: _aten.sigmoid_backward(g, y)),
-    "identity": Activation(lambda x: x, lambda g, x, y: g),
+    "relu": Activation(
+        F.relu,
+        lambda x, out: torch.clamp_min(x, 0, out=out),
+        lambda g, x, y, out: _aten.threshold_backward.grad_input(g, y, 0, grad_input=out),
+    ),
+    "silu": Activation(
+        F.silu,
+        lambda x, out: _aten.silu.out(x, out=out),
+        lambda g, x, y, out: _aten.silu_backward.grad_input(g, x, grad_input=out),
+        from_output=False,
+    ),
+    "gelu": Activation(
+        F.gelu,
+        lambda x, out: _aten.gelu.out(x, out=out),
+        lambda g, x, y, out: _aten.gelu_backward.grad_input(g, x, grad_input=out),
+        from_output=False,
+    ),
+    "tanh": Activation(
+        torch.tanh,
+        lambda x, out: torch.tanh(x, out=out),
+        lambda g, x, y, out: _aten.tanh_backward.grad_input(g, y, grad_input=out),
+    ),
+    "sigmoid": Activation(
+        torch.sigmoid,
+        lambda x, out: torch.sigmoid(x, out=out),
+        lambda g, x, y, out: _aten.sigmoid_backward.grad_input(g, y, grad_input=out),
+    ),
+    "identity": Activation(lambda x: x, lambda x, out: out, lambda g, x, y, out: out.copy_(g)),
 }
 
 
@@ -61,52 +88,100 @@ class Stack(nn.Module):
         names = [activation] * len(self.layers)
         if open_end and names:
             names[-1] = "identity"
-        self.acts = tuple(names)
+        self.sizes, self.acts = sizes, tuple(names)
         pairs = zip(pairwise(sizes), names, strict=True)
         self.skips = tuple(residual and a == b and n != "identity" for (a, b), n in pairs)
 
+    @property
+    def weights(self) -> list[Tensor]:
+        """Weight and bias of each layer in turn."""
+        return [w for layer in self.layers for w in (layer.weight, layer.bias)]
+
     def forward(self, h: Tensor) -> Tensor:
-        weights = [w for layer in self.layers for w in (layer.weight, layer.bias)]
         if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled():
-            return _LowPrecision.apply(h, self.acts, self.skips, *weights)
+            return _LowPrecision.apply(h, Work(self, len(h), torch.bfloat16), *self.weights)
         for layer, act, skip in zip(self.layers, self.acts, self.skips, strict=True):
             y = ACTIVATIONS[act].forward(layer(h))
             h = h + y if skip else y
         return h
 
 
+class Work:
+    """The buffers of `rows` rows on their way through a stack and back, and that way written out.
+
+    Every number is written where the last batch's was: at batches of a few hundred rows, fresh memory costs more than
+    what is computed into it (each new megabyte is 256 page faults). onednn: by which library float32 is multiplied.
+    """
+
+    def __init__(self, stack: Stack, rows: int, dtype: torch.dtype, onednn: bool = False) -> None:
+        device = stack.layers[0].weight.device if len(stack.layers) else None
+        self.acts, self.skips, self.dtype, self.onednn = stack.acts, stack.skips, dtype, onednn
+
+        def empty(size: int) -> Tensor:
+            return torch.empty(rows, size, dtype=dtype, device=device)
+
+        outs, self.stays = stack.sizes[1:], [ACTIVATIONS[n].from_output for n in self.acts]
+        self.x = [empty(b) for b in outs]  # before the activation
+        self.y = [x if stays else torch.empty_like(x) for x, stays in zip(self.x, self.stays, strict=True)]
+        self.sums = [torch.empty_like(y) if skip else y for y, skip in zip(self.y, self.skips, strict=True)]
+        self.inner = [x if n == "identity" else torch.empty_like(x) for x, n in zip(self.x, self.acts, strict=True)]
+        self.back = [empty(a) for a in stack.sizes[:-1]]
+        self.inputs: list[Tensor] = []
+
+    def forward(self, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """The stack's output. h [rows, in] and weights in the dtype of the buffers."""
+        self.inputs = []
+        for i, (act, skip, stays) in enumerate(zip(self.acts, self.skips, self.stays, strict=True)):
+            self.inputs.append(h)
+            weight, bias = weights[2 * i : 2 * i + 2]
+            if self.onednn:
+                self.x[i] = _onednn(h, weight, bias)
+            else:
+                torch.addmm(bias, h, weight.t(), out=self.x[i])
+            if stays:
+                self.y[i] = self.x[i]
+            ACTIVATIONS[act].into(self.x[i], self.y[i])
+            h = torch.add(h, self.y[i], out=self.sums[i]) if skip else self.y[i]
+        return h
+
+    def backward(self, g: Tensor, weights: Sequence[Tensor], found: Sequence[Tensor], first: bool) -> Tensor | None:
+        """From the output's gradient to those of the weights, written in `found`, and, if `first`, the input's."""
+        for i in reversed(range(len(self.acts))):
+            h, act, weight = self.inputs[i], self.acts[i], weights[2 * i]
+            inner = g
+            if act != "identity":
+                inner = self.inner[i]
+                ACTIVATIONS[act].backward(g, self.x[i], self.y[i], inner)
+            torch.sum(inner, 0, out=found[2 * i + 1])
+            torch.mm(inner.t(), h, out=found[2 * i])
+            if i or first:
+                back = _onednn(inner, weight.t(), None) if self.onednn else torch.mm(inner, weight, out=self.back[i])
+                g = back.add_(g) if self.skips[i] else back
+        return g if first else None
+
+
+def _onednn(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """h @ weight.t() + bias by oneDNN, whose float32 kernels MKL's fall behind on processors that are not Intel's."""
+    return torch.ops.mkldnn._linear_pointwise(h, weight, bias, "none", [], None)
+
+
 class _LowPrecision(torch.autograd.Function):
-    """A stack in bfloat16 with float32 weights and gradients: what autocast computes, in a third of its operations.
+    """A stack in bfloat16 with float32 weights and gradients, as one operation: what autocast computes (tested).
 
     Autocast casts, saves and dispatches layer by layer; at batches of a hundred rows that costs as much as the matrix
-    products. Here is the same arithmetic written out: equal to autocast's up to bfloat16 rounding (tested).
+    products.
     """
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, acts: Any, skips: Any, *weights: Tensor) -> Tensor:
-        low = [w.to(torch.bfloat16) for w in weights]
-        ctx.acts, ctx.skips, ctx.first = acts, skips, h.requires_grad
-        saved = []
-        h = h.to(torch.bfloat16)
+    def forward(ctx: Any, h: Tensor, work: Work, *weights: Tensor) -> Tensor:
+        low = [w.to(work.dtype) for w in weights]
+        ctx.work, ctx.low, ctx.first = work, low, h.requires_grad
         with torch.autocast(h.device.type, enabled=False):
-            for i, (act, skip) in enumerate(zip(acts, skips, strict=True)):
-                x = torch.addmm(low[2 * i + 1], h, low[2 * i].t())
-                y = ACTIVATIONS[act].forward(x)
-                saved += [h, x, y]
-                h = h + y if skip else y
-        ctx.save_for_backward(*saved, *low[::2])
-        return h
+            return work.forward(h.to(work.dtype), low)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        n = len(ctx.acts)
-        saved, low = ctx.saved_tensors[: 3 * n], ctx.saved_tensors[3 * n :]
-        g, found = gradients[0].to(torch.bfloat16), []
-        for i in reversed(range(n)):
-            h, x, y = saved[3 * i : 3 * i + 3]
-            inner = ACTIVATIONS[ctx.acts[i]].backward(g, x, y)
-            found += [inner.sum(0).float(), (inner.t() @ h).float()]
-            if i or ctx.first:
-                back = inner @ low[i]
-                g = back + g if ctx.skips[i] else back
-        return (g.float() if ctx.first else None, None, None, *reversed(found))
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        found = [torch.empty_like(w) for w in ctx.low]
+        g = ctx.work.backward(gradient.to(ctx.work.dtype), ctx.low, found, ctx.first)
+        return (None if g is None else g.float(), None, *(w.float() for w in found))

@@ -14,7 +14,9 @@ from ..latents.gaussian import DiagonalGaussian
 from .base import PriorModule
 
 
-class _Standard(PriorModule):
+class StandardNormal(PriorModule):
+    """N(0, I)."""
+
     zero: Tensor
 
     def __init__(self, dim: int) -> None:
@@ -41,4 +43,4 @@ class Standard:
 
     def build(self, dim: int, encode: Callable[[Batch], Posterior]) -> PriorModule:
         """The prior in `dim` dimensions."""
-        return _Standard(dim)
+        return StandardNormal(dim)
