@@ -22,8 +22,10 @@ from ..errors import ConfigError, ResourceError
 
 # Seconds that the processes wait for each other: a machine that is busy reading may take its time.
 PATIENCE = 1800
-# Seconds that the others have to end when one has: the leader may have a model to write.
-GRACE = 60
+# Seconds that the others have to end when one has failed, and when all were asked to stop: the leader writes a model.
+GRACE, STOPPING = 5, 600
+# The exit code of a process that was asked to stop.
+INTERRUPTED = 130
 # Between two looks at whether all processes live.
 LOOK = 0.1
 # What the engine says when another process is gone.
@@ -109,10 +111,11 @@ def joined(sharding: str = "none") -> Iterator[Team]:
         dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=PATIENCE))
         yield Team(rank, size, sharding)
     except (RuntimeError, ConnectionError) as error:
-        if not any(sign in str(error) for sign in _GONE):
+        said = next((sign for sign in _GONE if sign in str(error)), None)
+        if said is None:
             raise
         raise ResourceError(
-            f"process {rank} of {size} lost another one: {' '.join(str(error).split())[-120:]}",
+            f"process {rank} of {size} lost another one ({said.lower()})",
             hint="see what the others said; the run's checkpoints are whole: latente resume RUN",
         ) from None
     finally:
@@ -120,8 +123,8 @@ def joined(sharding: str = "none") -> Iterator[Team]:
             dist.destroy_process_group()
 
 
-def start(command: list[str], processes: int) -> None:
-    """Run a command of latente in so many processes of this machine, until all are done.
+def start(command: list[str], processes: int, run: Any) -> None:
+    """Run a command of latente on a run, in so many processes of this machine, until all are done.
 
     Raises ResourceError, after ending the others, if one dies. An error of its own it has told by itself: the exit code
     of this process is then that one's.
@@ -157,7 +160,7 @@ def start(command: list[str], processes: int) -> None:
     if code < 0:
         raise ResourceError(
             f"process {rank} of {processes} was ended by signal {-code}, and the others were stopped",
-            hint="latente resume RUN goes on from the last checkpoint",
+            hint=f"latente resume {run}",
         )
     if code:
         raise SystemExit(code)
@@ -177,9 +180,10 @@ def _watched(team: list["subprocess.Popen[bytes]"]) -> tuple[int, int]:
             time.sleep(LOOK)
         # Who was killed falls first; those that lost a companion, or were told to stop, follow within seconds.
         dead = [(p.returncode, rank) for rank, p in enumerate(team) if p.poll()]
+        grace = STOPPING if all(code in (0, INTERRUPTED) for code, _ in dead) else GRACE
         for process in team:
             try:
-                process.wait(GRACE)
+                process.wait(grace)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -187,7 +191,8 @@ def _watched(team: list["subprocess.Popen[bytes]"]) -> tuple[int, int]:
         for which, handler in before.items():
             signal.signal(which, handler)
     code, rank = min(dead, default=(0, 0))
-    return rank, code
+    # What the leader has said need not be said again.
+    return (0 if team[0].returncode == code else rank), code
 
 
 def _device() -> str:

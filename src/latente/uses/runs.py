@@ -132,14 +132,14 @@ def fit_together(data: Any, given: dict[str, Any], processes: int) -> Autoencode
             flag = f"--{name.replace('_', '-')}"
             for one in value if isinstance(value, (list, tuple)) else [value]:
                 command += [flag] if one is True else [flag, str(one)]
-        start(command, processes)
+        start(command, processes, output)
         return estimator.load(output)
 
 
 def resume_together(folder: Any, data: Any, quiet: bool, processes: int) -> Autoencoder:
     """`latente resume` in as many processes as the run began with."""
     more = ["--quiet"] if quiet else []
-    start(["resume", str(folder), *more, *([] if data is None else ["--data", str(data)])], processes)
+    start(["resume", str(folder), *more, *([] if data is None else ["--data", str(data)])], processes, folder)
     return estimator.load(folder)
 
 
