@@ -154,11 +154,11 @@ class Categorical(Column):
 
     def encode(self, series: pd.Series) -> Encoded:
         observed = series.notna().to_numpy(bool)
-        cells = plain(series, as_text=all(isinstance(v, str) for v in self.levels))
-        index = pd.Index(list(self.levels), dtype=object).get_indexer(pd.Index(cells, dtype=object))
+        text = all(isinstance(v, str) for v in self.levels)
+        index = _places(series, self.levels, text)
         other = observed & (index < 0)
         rare = set(self.rare)
-        unseen = sum(cells[i] not in rare for i in np.flatnonzero(other))
+        unseen = sum(cell not in rare for cell in plain(series.iloc[np.flatnonzero(other)], text))
         return Encoded(np.where(observed, np.where(other, len(self.levels), index), 0.0), observed, unseen)
 
     def decode(self, numbers: np.ndarray) -> pd.Series:
@@ -188,8 +188,7 @@ class Binary(Column):
 
     def encode(self, series: pd.Series) -> Encoded:
         observed = series.notna().to_numpy(bool)
-        cells = plain(series)
-        index = pd.Index(list(self.levels), dtype=object).get_indexer(pd.Index(cells, dtype=object))
+        index = _places(series, self.levels)
         known = observed & (index >= 0)
         return Encoded(np.where(known, index, 0.0), known, int((observed & ~known).sum()))
 
@@ -250,6 +249,17 @@ def undamp(t: np.ndarray) -> np.ndarray:
     # A number above KNEE + 80 is beyond anything that a trained net gives, and exp would overflow.
     excess = np.clip(np.abs(t) - KNEE, 0.0, 80.0)
     return np.where(excess > 0, np.sign(t) * (KNEE + np.expm1(excess)), t)
+
+
+def _places(series: pd.Series, levels: tuple[Any, ...], as_text: bool = False) -> np.ndarray:
+    """The place of each cell among the levels; -1 where it is none of them, or missing. [n]"""
+    known = pd.Index(list(levels), dtype=object)
+    if isinstance(series.dtype, (pd.StringDtype, pd.CategoricalDtype)):
+        # Each distinct value is looked up once: a column of text has few of them beside its rows.
+        codes, distinct = pd.factorize(series)
+        found = known.get_indexer(pd.Index(plain(pd.Series(distinct), as_text), dtype=object))
+        return np.where(codes >= 0, np.append(found, -1)[codes], -1)
+    return known.get_indexer(pd.Index(plain(series, as_text), dtype=object))
 
 
 def plain(series: pd.Series, as_text: bool = False) -> np.ndarray:

@@ -6,7 +6,7 @@ One pass over the data learns the schema and picks the rows that stay in memory:
 with. Which rows a block gives to them depends on the seed and the block's number alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -93,7 +93,7 @@ class Streamed(Feed):
         # With few blocks every process reads all of them and takes its rows, else it reads its own alone.
         self.apart = len(fit) >= 4 * team.size
         self._own = fit if self.apart else (fit - team.rank + team.size - 1) // team.size
-        self._ahead: dict[tuple[int, int], Future[tuple[Batch, Tensor]]] = {}
+        self._ahead: dict[tuple[int, ...], Future[tuple[Batch, Tensor]]] = {}
         self._reader = ThreadPoolExecutor(1, "latente-reader")
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
@@ -145,10 +145,12 @@ class Streamed(Feed):
     @lru_cache(maxsize=2)  # noqa: B019 - one feed a run
     def _windows(self, epoch: int) -> list[list[int]]:
         """The blocks of this process in the epoch's order, a few at a time."""
-        mixed = torch.randperm(len(self.source.sizes), generator=order(self.config.seed, epoch)).tolist()
-        mine = mixed[self.team.rank :: self.team.size] if self.apart else mixed
-        sample = self._sample
+        sample, blocks = self._sample, len(self.source.sizes)
         row = sum(t[0].numel() * t.element_size() for t in (sample.x, sample.observed) if t is not None)
+        if self.team.size == 1 and self._rows_of(list(range(blocks))) * row <= WINDOW:
+            return [list(range(blocks))]  # all of them in one: read once, and kept
+        mixed = torch.randperm(blocks, generator=order(self.config.seed, epoch)).tolist()
+        mine = mixed[self.team.rank :: self.team.size] if self.apart else mixed
         windows: list[list[int]] = [[]]
         for block in mine:
             if windows[-1] and (self._rows_of(windows[-1]) + self._rows_of([block])) * row > WINDOW:
@@ -156,8 +158,8 @@ class Streamed(Feed):
             windows[-1].append(block)
         return windows
 
-    def _rows_of(self, blocks: list[int]) -> int:
-        return int(self._own[blocks].sum())
+    def _rows_of(self, blocks: Sequence[int]) -> int:
+        return int(self._own[list(blocks)].sum())
 
     def _fit(self, block: int) -> Tensor:
         fit = self.sampler.picks(block).fit
@@ -165,18 +167,19 @@ class Streamed(Feed):
 
     def _window(self, epoch: int, at: int) -> tuple[Batch, Tensor]:
         """A window's rows; the one after it is begun, so that reading and training go on side by side."""
-        now = self._ahead.pop((epoch, at), None) or self._begin(epoch, at)
-        for future in self._ahead.values():
-            future.cancel()
+        blocks = tuple(self._windows(epoch)[at])
+        if blocks not in self._ahead:
+            for future in self._ahead.values():
+                future.cancel()
+            self._ahead = {blocks: self._reader.submit(self._read, blocks)}
+        found = self._ahead[blocks].result()
         following = (epoch, at + 1) if at + 1 < len(self._windows(epoch)) else (epoch + 1, 0)
-        found = now.result()
-        self._ahead = {following: self._begin(*following)}
+        then = tuple(self._windows(following[0])[following[1]])
+        if then != blocks:
+            self._ahead = {then: self._reader.submit(self._read, then)}
         return found
 
-    def _begin(self, epoch: int, at: int) -> "Future[tuple[Batch, Tensor]]":
-        return self._reader.submit(self._read, self._windows(epoch)[at])
-
-    def _read(self, blocks: list[int]) -> tuple[Batch, Tensor]:
+    def _read(self, blocks: tuple[int, ...]) -> tuple[Batch, Tensor]:
         parts, numbers = [], []
         for block in blocks:
             fit = self._fit(block)
