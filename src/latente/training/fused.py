@@ -119,8 +119,6 @@ class _Step:
         torch.sum(code, 0, out=head.bias.grad)
         slope = torch.mm(code, head.weight).to(work[0].dtype)
         slope = work[0].backward(slope, self.inner[:at], self.found[:at], first)
-        if cast:
-            torch._foreach_copy_([w.grad for w in self.weights], self.found)
         if kl is None:
             return Loss(rec, {"rec": rec}), slope
         return Loss(rec + self._weight() * kl, {"rec": rec, "kl": kl}), slope
@@ -159,11 +157,10 @@ class _Step:
                 w.grad = torch.empty_like(w)
         if not self.rows or (rows, dtype) != (self.rows, self.work[0].dtype):
             self.rows, self.cast = rows, dtype != torch.float32
-            self.work = [Work(net, rows, dtype, self.onednn and not self.cast) for net in self.nets]
+            self.work = [Work(net, rows, dtype, self.onednn) for net in self.nets]
             self.h = torch.empty(rows, self.head.in_features)
             self.params = torch.empty(rows, self.nets[1].sizes[-1])
             self.slope = torch.empty_like(self.params)
             self.slopes = torch.empty_like(self.params, dtype=dtype)
             self.inner = [torch.empty_like(w, dtype=dtype) if self.cast else w for w in self.weights]
-            self.low = [torch.empty_like(w) for w in self.inner] if self.cast else []
-        self.found = self.low or [w.grad for w in self.weights]
+        self.found = [w.grad for w in self.weights]
