@@ -22,9 +22,9 @@ from ..model.model import Model
 from ..model.spec import Train
 from . import doctor
 from .feed import Pace, batches, plan, split
-from .fused import gradients_of
+from .fused import gradients_of, known
 from .optimiser import Optimiser
-from .precision import device_of, precision_of, threads_for
+from .precision import device_of, kernels_of, threads_for
 
 Objective = Callable[[Model, Batch], Any]
 # Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
@@ -44,6 +44,7 @@ class History:
     precision: str = "float32"
     device: str = "cpu"
     threads: int = 1
+    why: dict[str, str] = field(default_factory=dict)
     training_rows: int = 0
     held_out_rows: int = 0
     findings: list[str] = field(default_factory=list)
@@ -68,16 +69,17 @@ def train(
     fit_rows, held_out = (None if part is None else part.to(device) for part in split(data, config, order))
     assert fit_rows is not None
     pace = plan(len(fit_rows), config)
-    history = History(precision=precision_of(model, config), device=device, training_rows=len(fit_rows))
+    choice = kernels_of(model, config, known(model, objective))
+    history = History(precision=choice.precision, device=device, training_rows=len(fit_rows), why=choice.why)
     model.low_precision = history.precision == "bfloat16"
     history.held_out_rows = 0 if held_out is None else len(held_out)
     # Of so many rows the mean is known well enough.
     model.center(kind.prepare(fit_rows.rows(slice(0, 10 * EVAL_ROWS))))
-    optimiser, gradients = Optimiser(model, config), gradients_of(model, objective)
+    optimiser, gradients = Optimiser(model, config), gradients_of(model, objective, choice.onednn)
     watch = _Watch(model, objective, held_out, kind, config, optimiser, history, report)
     start, totals = time.perf_counter(), Totals()
     threads = ExitStack()
-    history.threads = threads.enter_context(threads_for(model, config))
+    history.threads = threads.enter_context(threads_for(choice))
     try:
         while not history.ended:
             for index in batches(len(fit_rows), config.batch_size, order):

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ...parts import part, require
 from .base import Posterior
 
-
 # exp(-9) < scale < exp(4.5): outside, float32 rates overflow before training can react.
 LOWEST, HIGHEST = -9.0, 4.5
 

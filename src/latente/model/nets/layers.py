@@ -18,7 +18,7 @@ _POST = {"relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid", "identity": "none
 
 @dataclass(frozen=True)
 class Activation:
-    """A function; the same written into a buffer; and the gradient of its input from (gradient, input, output), into one.
+    """A function; the same into a buffer; and its input's gradient from (gradient, input, output), into a buffer.
 
     from_output: the gradient asks for the output alone, so the output may lie where the input was.
     """
@@ -84,9 +84,7 @@ class Residual(nn.Module):
 
 
 class Stack(nn.Module):
-    """Linear layers of `sizes`, an activation after each but, where `open_end`, the last; skips between equal sizes.
-
-    """
+    """Linear layers of `sizes`, an activation after each but, where `open_end`, the last; skips between equal sizes."""
 
     def __init__(self, sizes: tuple[int, ...], activation: str, residual: bool, open_end: bool) -> None:
         super().__init__()
@@ -101,7 +99,7 @@ class Stack(nn.Module):
     @property
     def weights(self) -> list[Tensor]:
         """Weight and bias of each layer in turn."""
-        return [w for layer in self.layers for w in (layer.weight, layer.bias)]
+        return [w for m in self.layers for w in (m.weight, m.bias) if isinstance(w, Tensor)]
 
     def forward(self, h: Tensor) -> Tensor:
         if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled():
@@ -121,7 +119,7 @@ class Work:
     """
 
     def __init__(self, stack: Stack, rows: int, dtype: torch.dtype, onednn: bool) -> None:
-        device = stack.layers[0].weight.device if len(stack.layers) else None
+        device = stack.weights[0].device if stack.acts else None
         self.acts, self.skips, self.dtype, self.onednn = stack.acts, stack.skips, dtype, onednn
 
         def empty(size: int) -> Tensor:
@@ -156,9 +154,9 @@ class Work:
             h = torch.add(h, self.y[i], out=self.sums[i]) if skip else self.y[i]
         return h
 
-    def backward(self, g: Tensor, weights: Sequence[Tensor], found: Sequence[Tensor], first: bool) -> Tensor | None:
+    def backward(self, g: Tensor, weights: Sequence[Tensor], found: Sequence[Tensor], first: bool = True) -> Tensor:
         """From the output's gradient to those of the weights, written in the float32 tensors `found`, and, if `first`,
-        to the input's.
+        to the input's, which is returned.
         """
         for i in reversed(range(len(self.acts))):
             h, act, weight = self.inputs[i], self.acts[i], weights[2 * i]
@@ -178,7 +176,7 @@ class Work:
                 else:
                     back = torch.mm(inner, weight, out=self.back[i])
                 g = back.add_(g) if self.skips[i] else back
-        return g if first else None
+        return g
 
 
 class _LowPrecision(torch.autograd.Function):
@@ -200,4 +198,4 @@ class _LowPrecision(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         found = [torch.empty_like(w, dtype=torch.float32) for w in ctx.low]
         g = ctx.work.backward(gradient.to(ctx.work.dtype), ctx.low, found, ctx.first)
-        return (None if g is None else g.float(), None, *found)
+        return (g.float() if ctx.first else None, None, *found)
