@@ -227,17 +227,17 @@ def test_the_low_precision_stack_computes_what_autocast_does():
 
 
 def test_small_steps_take_one_thread_and_the_number_is_put_back():
-    from latente.training.precision import threads_for
+    from latente.training.precision import kernels_of, threads_for
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    layer = torch.nn.Linear(300, 300)
     try:
-        for batch, threads in ((128, 1), (100_000, 2)):
-            with threads_for(torch.nn.Linear(300, 300), Train(batch_size=batch)) as used:
+        for batch, written, threads in ((128, True, 1), (1000, True, 2), (1000, False, 1), (100_000, False, 2)):
+            with threads_for(kernels_of(layer, Train(batch_size=batch), written)) as used:
                 assert used == torch.get_num_threads() == threads
             assert torch.get_num_threads() == 2
-        with threads_for(torch.nn.Conv2d(3, 3, 3), Train()) as used:
-            assert used == 2
+        assert kernels_of(torch.nn.Conv2d(3, 3, 3), Train()).threads == 2
     finally:
         torch.set_num_threads(before)
 

@@ -28,26 +28,26 @@ Step = Callable[[Batch], Loss]
 
 
 def step_of(model: Model, objective: Any, onednn: bool = False) -> Step | None:
-    """The written-out step of a model on the CPU, or None if it is not of the kind that is known here.
+    """The written-out step of a model that is `known`, else None. onednn: see `Work`."""
+    return _Step(model, objective, onednn) if known(model, objective) else None
 
-    Known are nets of one `Stack` each, a Gaussian latent under a standard normal prior with the objective `elbo` of one
-    draw and no free bits, and either latent with `ae`. onednn: by which library float32 is multiplied.
+
+def known(model: Model, objective: Any) -> bool:
+    """Whether the step of a model can be written out: on the CPU, with nets of one `Stack` each, a Gaussian latent
+    under a standard normal prior and the objective `elbo` of one draw without free bits, or either latent with `ae`.
     """
-    encoder, decoder = _stack(getattr(model.encoder, "body", None)), _stack(model.decoder)
-    if encoder is None or decoder is None or not hasattr(model.encoder, "features"):
-        return None
+    if _stack(getattr(model.encoder, "body", None)) is None or _stack(model.decoder) is None:
+        return False
+    if any(p.device.type != "cpu" or not p.requires_grad for p in model.parameters()):
+        return False
     gaussian = type(model.head) is GaussianHead
     if type(objective) is Elbo:
-        known = gaussian and type(model.prior_module) is StandardNormal
-        known = known and objective.samples == 1 and objective.free_bits == 0
-    else:
-        known = type(objective) is Ae and (gaussian or type(model.head) is PointHead)
-    if not known or any(p.device.type != "cpu" or not p.requires_grad for p in model.parameters()):
-        return None
-    return _Step(model, encoder, decoder, objective, onednn)
+        plain = objective.samples == 1 and objective.free_bits == 0
+        return plain and gaussian and type(model.prior_module) is StandardNormal
+    return type(objective) is Ae and (gaussian or type(model.head) is PointHead)
 
 
-def _stack(body: nn.Module | None) -> Stack | None:
+def _stack(body: Any) -> Stack | None:
     """The stack of a body that is one, with nothing but changes of shape around it."""
     parts = list(body) if isinstance(body, nn.Sequential) else [body]
     found = [m for m in parts if not isinstance(m, (nn.Flatten, nn.Unflatten))]
@@ -55,57 +55,57 @@ def _stack(body: nn.Module | None) -> Stack | None:
 
 
 class _Step:
-    def __init__(self, model: Model, encoder: Stack, decoder: Stack, objective: Any, onednn: bool) -> None:
+    def __init__(self, model: Model, objective: Any, onednn: bool) -> None:
         self.model, self.objective, self.onednn = model, objective, onednn
-        self.nets = encoder, decoder
+        found = _stack(model.encoder.body), _stack(model.decoder)
+        self.nets = [net for net in found if net is not None]
+        self.middle = len(self.nets[0].weights)  # of all weights, so many are the encoder's
+        head = model.head.both if type(model.head) is GaussianHead else model.head.value
+        assert isinstance(head, nn.Linear)
+        self.head = head
         self.weights = [w for net in self.nets for w in net.weights]
-        self.head = model.head.both if type(model.head) is GaussianHead else model.head.value
-        assert isinstance(self.head, nn.Linear)
-        written = {id(w) for w in (*self.weights, self.head.weight, self.head.bias)}
+        written = {id(w) for w in (*self.weights, head.weight, head.bias)}
         # Those of which only some batches have gradients: what stands in a gap, learned scales.
         self.others = [p for p in model.parameters() if id(p) not in written]
-        self.rows = 0
+        self.shape: tuple[int, torch.dtype] | None = None
 
     def __call__(self, batch: Batch) -> Loss:
-        model, dtype = self.model, torch.bfloat16 if self.model.low_precision else torch.float32
+        model = self.model
         seen = model.corrupted(batch)
         # Of what the encoder does before its stack, only the values in gaps have gradients.
         with torch.set_grad_enabled(seen.observed is not None):
             features = model.encoder.features(seen).flatten(1)  # type: ignore[operator]
         with torch.no_grad():
-            self._make(len(batch), dtype)
+            self._make(len(batch), torch.bfloat16 if model.low_precision else torch.float32)
             for w in self.others:
-                w.grad.zero_()  # type: ignore[union-attr]
+                _gradient(w).zero_()
             loss, slope = self._both_ways(batch, features.detach(), features.requires_grad)
         if slope is not None:
-            features.backward(slope)
+            features.backward(slope.float())
         return loss
 
     def _both_ways(self, batch: Batch, features: Tensor, first: bool) -> tuple[Loss, Tensor | None]:
         """The loss, and the gradient of the features if that of the `first` is wanted; the weights' in `p.grad`."""
-        work, head, cast = self.work, self.head, self.cast
-        if cast:
+        (encoder, decoder), head, at = self.work, self.head, self.middle
+        dtype, low = encoder.dtype, encoder.dtype != torch.float32
+        if low:
             torch._foreach_copy_(self.inner, self.weights)
-        at = len(self.nets[0].weights)
-        h = work[0].forward(features.to(work[0].dtype), self.inner[:at])
-        h = self.h.copy_(h) if cast else h
+        h = encoder.forward(features.to(dtype), self.inner[:at])
+        h = self.h.copy_(h) if low else h
         z, kl, back = self._code(torch.addmm(head.bias, h, head.weight.t()))
-        out = work[1].forward(z.to(work[1].dtype), self.inner[at:])
-        params = self.params.copy_(out) if cast else out
+        params = decoder.forward(z.to(dtype), self.inner[at:])
+        params = self.params.copy_(params) if low else params
         rec = self.model.likelihood.descend(params, batch, self.slope)
-        slope = self.slopes.copy_(self.slope) if cast else self.slope
-        slope = work[1].backward(slope, self.inner[at:], self.found[at:], True)
-        assert slope is not None
+        found = [_gradient(w) for w in self.weights]
+        slope = decoder.backward(self.low_slope.copy_(self.slope) if low else self.slope, self.inner[at:], found[at:])
         code = back(slope.float())
-        torch.mm(code.t(), h, out=head.weight.grad)
-        torch.sum(code, 0, out=head.bias.grad)
-        slope = torch.mm(code, head.weight).to(work[0].dtype)
-        slope = work[0].backward(slope, self.inner[:at], self.found[:at], first)
-        if cast:
-            torch._foreach_copy_([w.grad for w in self.weights], self.found)
+        torch.mm(code.t(), h, out=_gradient(head.weight))
+        torch.sum(code, 0, out=_gradient(head.bias))
+        slope = torch.mm(code, head.weight).to(dtype)
+        by_features = encoder.backward(slope, self.inner[:at], found[:at], first)
         if kl is None:
-            return Loss(rec, {"rec": rec}), slope
-        return Loss(rec + self._weight() * kl, {"rec": rec, "kl": kl}), slope
+            return Loss(rec, {"rec": rec}), by_features if first else None
+        return Loss(rec + self._weight() * kl, {"rec": rec, "kl": kl}), by_features if first else None
 
     def _code(self, code: Tensor) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
         """From the head's numbers to z [b, d] and the KL, and from z's gradient back to the head's numbers."""
@@ -115,16 +115,16 @@ class _Step:
         mean, raw = code.chunk(2, -1)
         log_scale = raw.clamp(LOWEST, HIGHEST)
         scale = log_scale.exp()
+        variance = scale.square()
         noise = torch.randn((1, *mean.shape), generator=self.model.generator)[0]
         z = torch.addcmul(mean, scale, noise)
-        if type(self.objective) is Ae:
-            kl, weight = None, 0.0
-        else:
-            kl = (0.5 * (mean.square() + scale.square() - 1) - log_scale).sum() / n
+        kl, weight = None, 0.0
+        if type(self.objective) is Elbo:
+            kl = (0.5 * (mean.square() + variance - 1) - log_scale).sum() / n
             weight = self._weight() / n
 
         def back(g: Tensor) -> Tensor:
-            by_scale = (g * noise).mul_(scale).add_(scale.square().sub_(1), alpha=weight)
+            by_scale = (g * noise).mul_(scale).add_(variance - 1, alpha=weight)
             by_scale.mul_(raw == log_scale)  # where the clamp held it, the raw number has no say
             return torch.cat([g.add(mean, alpha=weight), by_scale], -1)
 
@@ -135,17 +135,20 @@ class _Step:
         return self.objective.beta * self.objective.ramp(self.model.progress)
 
     def _make(self, rows: int, dtype: torch.dtype) -> None:
-        """Buffers for so many rows, unless they are there."""
+        """Buffers for so many rows, unless they are there; and for the gradients, where the optimiser made none."""
         for w in self.model.parameters():
             if w.grad is None:
                 w.grad = torch.empty_like(w)
-        if not self.rows or (rows, dtype) != (self.rows, self.work[0].dtype):
-            self.rows, self.cast = rows, dtype != torch.float32
-            self.work = [Work(net, rows, dtype, self.onednn and not self.cast) for net in self.nets]
-            self.h = torch.empty(rows, self.head.in_features)
-            self.params = torch.empty(rows, self.nets[1].sizes[-1])
-            self.slope = torch.empty_like(self.params)
-            self.slopes = torch.empty_like(self.params, dtype=dtype)
-            self.inner = [torch.empty_like(w, dtype=dtype) if self.cast else w for w in self.weights]
-            self.low = [torch.empty_like(w) for w in self.inner] if self.cast else []
-        self.found = self.low or [w.grad for w in self.weights]
+        if self.shape == (rows, dtype):
+            return
+        self.shape, low = (rows, dtype), dtype != torch.float32
+        self.work = [Work(net, rows, dtype, self.onednn) for net in self.nets]
+        self.h = torch.empty(rows, self.head.in_features)
+        self.params = torch.empty(rows, self.nets[1].sizes[-1])
+        self.slope, self.low_slope = torch.empty_like(self.params), torch.empty_like(self.params, dtype=dtype)
+        self.inner: list[Tensor] = [torch.empty_like(w, dtype=dtype) if low else w for w in self.weights]
+
+
+def _gradient(w: Tensor) -> Tensor:
+    assert w.grad is not None
+    return w.grad

@@ -24,11 +24,13 @@ class Gradients:
     more time. In a team the gradients are those of all processes' rows.
     """
 
-    def __init__(self, model: Model, objective: Objective, kind: Kind, team: Team = ALONE) -> None:
+    def __init__(
+        self, model: Model, objective: Objective, kind: Kind, team: Team = ALONE, onednn: bool = False
+    ) -> None:
         self.kind, self.team = kind, team
         self.forward: nn.Module = _Forward(model, objective)
         # Engines for many processes listen to autograd.
-        self.written_out = step_of(model, objective) if team.size == 1 else None
+        self.written_out = step_of(model, objective, onednn) if team.size == 1 else None
         # Running statistics, which each process of a team moves by its own rows.
         self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
         if team.sharding == "full":

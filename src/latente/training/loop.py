@@ -9,6 +9,7 @@ import copy
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -24,11 +25,12 @@ from ..model.model import Model
 from ..model.noise import Shared
 from ..model.spec import Train
 from . import doctor, rescue
-from .checkpoint import Saved, Slots, put_back
+from .checkpoint import CheckpointWarning, Saved, Slots, put_back
 from .feed import Feed, Resident, plan
+from .fused import known
 from .gradients import Gradients, Objective
 from .optimiser import Optimiser
-from .precision import device_of, precision_of, threads_for
+from .precision import Choice, device_of, kernels_of, threads_for
 from .stop import Stop
 from .team import ALONE, Team
 
@@ -51,6 +53,8 @@ class History:
     precision: str = "float32"
     device: str = "cpu"
     threads: int = 1
+    onednn: bool = False
+    why: dict[str, str] = field(default_factory=dict)
     processes: int = 1
     training_rows: int = 0
     held_out_rows: int = 0
@@ -137,7 +141,9 @@ class _Run:
         self.model, self.feed, self.kind, self.config, self.team = model, feed, kind, config, team
         self.objective, self.report, self.slots = objective, report, slots
         self.pace = plan(feed.rows, config)
-        self.history = History(precision=precision_of(model, config), device=device, training_rows=feed.rows)
+        self.choice = choice = kernels_of(model, config, known(model, objective) and team.size == 1)
+        self.history = History(device=device, training_rows=feed.rows, why=choice.why)
+        self.history.precision, self.history.onednn, self.history.threads = choice.how
         self.history.held_out_rows = 0 if feed.held_out is None else len(feed.held_out)
         self.history.processes = team.size
         model.to(device).train()
@@ -150,7 +156,7 @@ class _Run:
         self.noise = Shared(device)
         self.noise.manual_seed(config.seed)
         self.noise.rank, self.noise.size = team.rank, team.size
-        self.gradients = Gradients(model, objective, kind, team)
+        self.gradients = Gradients(model, objective, kind, team, choice.onednn)
         self.optimiser = Optimiser(model, config, team)
         self.guard = rescue.Guard(device)
         self.totals = Totals()
@@ -160,6 +166,7 @@ class _Run:
         if saved is not None:
             self._restore(saved)
             self.history.resumed += 1
+            self._compare(choice)
         else:
             self.save()
         self.model.low_precision = self.history.precision == "bfloat16"
@@ -167,8 +174,23 @@ class _Run:
     def ready(self) -> ExitStack:
         """The number of threads that suits the model, until the stack is closed."""
         stack = ExitStack()
-        self.history.threads = stack.enter_context(threads_for(self.model, self.config))
+        stack.enter_context(threads_for(self.choice))
         return stack
+
+    def _compare(self, choice: Choice) -> None:
+        """Say if a resumed run computes in another way than before: it is no longer bit for bit the same."""
+        history = self.history
+        before = (history.precision, history.onednn, history.threads)
+        if before != choice.how:
+            words = "{0}, oneDNN {1}, {2} thread(s)"
+            warnings.warn(
+                f"this run computed in {words.format(*before)}, and goes on in {words.format(*choice.how)}: "
+                "its numbers may differ in their last digits from those of a run that was not stopped",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+        history.precision, history.onednn, history.threads = choice.how
+        history.why = choice.why
 
     # ── time ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,8 @@ from ...parts import part
 from ..batch import Batch
 from .base import Dist, Likelihood
 
+_aten = torch.ops.aten
+
 
 class _LogP(torch.autograd.Function):
     """x · logits − log(1 + exp(logits)), with its derivative x − sigmoid(logits) written out: half the passes over
@@ -59,6 +61,7 @@ class _Bernoulli(Likelihood):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.out_shape = shape
+        self.scratch = torch.empty(0)
         self.register_buffer("continuous", torch.zeros(shape, dtype=torch.bool), persistent=False)
 
     def start(self, features: Tensor) -> Tensor:
@@ -72,9 +75,30 @@ class _Bernoulli(Likelihood):
         if target.observed is not None:
             return super().descend(params, target, gradient)
         x, n = target.x.flatten(1), len(params)
-        rec = (F.softplus(params).sum() - torch.dot(params.flatten(), x.flatten())) / n
-        torch.sigmoid(params, out=gradient).sub_(x).div_(n)
-        return rec
+        p = torch.sigmoid(params, out=gradient)
+        scratch = self._scratch(params)
+        rec = _softplus(params, p, scratch) - torch.dot(params.flatten(), x.flatten())
+        # (p − x) / n in one pass: the derivative of a squared error halved.
+        _aten.mse_loss_backward.grad_input(params.new_tensor(0.5 / n), p, x, 2, grad_input=gradient)
+        return rec / n
+
+    def _scratch(self, params: Tensor) -> Tensor:
+        if self.scratch.shape != params.shape:
+            self.scratch = torch.empty_like(params)
+        return self.scratch
+
+
+def _softplus(logits: Tensor, p: Tensor, scratch: Tensor) -> Tensor:
+    """Σ log(1 + exp(logits)), given their sigmoid p.
+
+    It is Σ max(l, 0) − log max(p, 1 − p). Factors between ½ and 1 can be multiplied 64 at a time without leaving
+    float32's range, so that one logarithm does for 64: a third of the cost of the function itself. An error of a
+    rounding in each factor is one of 64 · 6e-8 in their logarithm, as it would be in 64 logarithms.
+    """
+    flat = torch.maximum(p, torch.sub(1, p, out=scratch), out=scratch).flatten()
+    whole = len(flat) // 64 * 64
+    logs = flat[:whole].view(64, -1).prod(0).log().sum() + flat[whole:].log().sum()
+    return torch.clamp_min(logits, 0, out=scratch).sum() - logs
 
 
 @part("likelihood", "bernoulli")

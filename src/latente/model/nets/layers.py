@@ -10,11 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _aten = torch.ops.aten
+# act(h @ weight.t() + bias), as torch's own compiler calls it.
+_linear = torch.ops.mkldnn._linear_pointwise
+# Activations that it applies itself, of those whose gradient asks for the output alone; its names for them.
+_POST = {"relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid", "identity": "none"}
 
 
 @dataclass(frozen=True)
 class Activation:
-    """A function; the same into a buffer; and the gradient of its input from (gradient, input, output), into one.
+    """A function; the same into a buffer; and its input's gradient from (gradient, input, output), into a buffer.
 
     from_output: the gradient asks for the output alone, so the output may lie where the input was.
     """
@@ -95,11 +99,11 @@ class Stack(nn.Module):
     @property
     def weights(self) -> list[Tensor]:
         """Weight and bias of each layer in turn."""
-        return [w for layer in self.layers for w in (layer.weight, layer.bias)]
+        return [w for m in self.layers for w in (m.weight, m.bias) if isinstance(w, Tensor)]
 
     def forward(self, h: Tensor) -> Tensor:
         if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled():
-            return _LowPrecision.apply(h, Work(self, len(h), torch.bfloat16), *self.weights)
+            return _LowPrecision.apply(h, Work(self, len(h), torch.bfloat16, False), *self.weights)
         for layer, act, skip in zip(self.layers, self.acts, self.skips, strict=True):
             y = ACTIVATIONS[act].forward(layer(h))
             h = h + y if skip else y
@@ -109,12 +113,13 @@ class Stack(nn.Module):
 class Work:
     """The buffers of `rows` rows on their way through a stack and back, and that way written out.
 
-    Every number is written where the last batch's was: at batches of a few hundred rows, fresh memory costs more than
-    what is computed into it (each new megabyte is 256 page faults). onednn: by which library float32 is multiplied.
+    Every number is written where the last batch's was: at batches of a few hundred rows, waiting for fresh memory costs
+    more than what is computed into it. onednn: whether the products with weights go through oneDNN's own operation,
+    which adds the bias and applies the activation while it writes.
     """
 
-    def __init__(self, stack: Stack, rows: int, dtype: torch.dtype, onednn: bool = False) -> None:
-        device = stack.layers[0].weight.device if len(stack.layers) else None
+    def __init__(self, stack: Stack, rows: int, dtype: torch.dtype, onednn: bool) -> None:
+        device = stack.weights[0].device if stack.acts else None
         self.acts, self.skips, self.dtype, self.onednn = stack.acts, stack.skips, dtype, onednn
 
         def empty(size: int) -> Tensor:
@@ -126,6 +131,9 @@ class Work:
         self.sums = [torch.empty_like(y) if skip else y for y, skip in zip(self.y, self.skips, strict=True)]
         self.inner = [x if n == "identity" else torch.empty_like(x) for x, n in zip(self.x, self.acts, strict=True)]
         self.back = [empty(a) for a in stack.sizes[:-1]]
+        # One for all layers: what is in it is read at once, from the nearest cache.
+        largest = max((a * b for a, b in pairwise(stack.sizes)), default=0)
+        self.scratch = torch.empty(0 if dtype == torch.float32 else largest, dtype=dtype, device=device)
         self.inputs: list[Tensor] = []
 
     def forward(self, h: Tensor, weights: Sequence[Tensor]) -> Tensor:
@@ -134,35 +142,41 @@ class Work:
         for i, (act, skip, stays) in enumerate(zip(self.acts, self.skips, self.stays, strict=True)):
             self.inputs.append(h)
             weight, bias = weights[2 * i : 2 * i + 2]
+            fused = self.onednn and act in _POST
             if self.onednn:
-                self.x[i] = _onednn(h, weight, bias)
+                self.x[i] = _linear(h, weight, bias, _POST.get(act, "none"), [], None)
             else:
                 torch.addmm(bias, h, weight.t(), out=self.x[i])
             if stays:
                 self.y[i] = self.x[i]
-            ACTIVATIONS[act].into(self.x[i], self.y[i])
+            if not fused:
+                ACTIVATIONS[act].into(self.x[i], self.y[i])
             h = torch.add(h, self.y[i], out=self.sums[i]) if skip else self.y[i]
         return h
 
-    def backward(self, g: Tensor, weights: Sequence[Tensor], found: Sequence[Tensor], first: bool) -> Tensor | None:
-        """From the output's gradient to those of the weights, written in `found`, and, if `first`, the input's."""
+    def backward(self, g: Tensor, weights: Sequence[Tensor], found: Sequence[Tensor], first: bool = True) -> Tensor:
+        """From the output's gradient to those of the weights, written in the float32 tensors `found`, and, if `first`,
+        to the input's, which is returned.
+        """
         for i in reversed(range(len(self.acts))):
             h, act, weight = self.inputs[i], self.acts[i], weights[2 * i]
             inner = g
             if act != "identity":
                 inner = self.inner[i]
                 ACTIVATIONS[act].backward(g, self.x[i], self.y[i], inner)
-            torch.sum(inner, 0, out=found[2 * i + 1])
-            torch.mm(inner.t(), h, out=found[2 * i])
+            if self.dtype == torch.float32:
+                torch.sum(inner, 0, out=found[2 * i + 1])
+                torch.mm(inner.t(), h, out=found[2 * i])
+            else:
+                found[2 * i + 1].copy_(inner.sum(0))
+                found[2 * i].copy_(torch.mm(inner.t(), h, out=self.scratch[: weight.numel()].view_as(weight)))
             if i or first:
-                back = _onednn(inner, weight.t(), None) if self.onednn else torch.mm(inner, weight, out=self.back[i])
+                if self.onednn:
+                    back = _linear(inner, weight.t(), None, "none", [], None)
+                else:
+                    back = torch.mm(inner, weight, out=self.back[i])
                 g = back.add_(g) if self.skips[i] else back
-        return g if first else None
-
-
-def _onednn(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """h @ weight.t() + bias by oneDNN, whose float32 kernels MKL's fall behind on processors that are not Intel's."""
-    return torch.ops.mkldnn._linear_pointwise(h, weight, bias, "none", [], None)
+        return g
 
 
 class _LowPrecision(torch.autograd.Function):
@@ -182,6 +196,6 @@ class _LowPrecision(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        found = [torch.empty_like(w) for w in ctx.low]
+        found = [torch.empty_like(w, dtype=torch.float32) for w in ctx.low]
         g = ctx.work.backward(gradient.to(ctx.work.dtype), ctx.low, found, ctx.first)
-        return (None if g is None else g.float(), None, *(w.float() for w in found))
+        return (g.float() if ctx.first else None, None, *found)
