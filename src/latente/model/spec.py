@@ -29,7 +29,8 @@ class Train:
     ends; its schedules are planned to it. lr: Adam's peak rate, reached after `lr_warmup` of the run and lowered along
     a cosine. scale_lr: factor on it for learned scales. ema: decay of the averaged weights, 0 for none. clip: largest
     gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience:
-    evaluations without a better held-out loss. precision: what the nets compute in; losses are float32 always.
+    evaluations without a better held-out loss. precision: what the nets compute in; losses are float32 always. compile:
+    whether the step goes through torch's compiler first, which takes a minute.
     """
 
     epochs: int | None = None
@@ -45,6 +46,7 @@ class Train:
     patience: int = 20
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
+    compile: bool = False
     seed: int = 0
 
     role = "training"

@@ -1,17 +1,21 @@
 """One batch -> its loss, and the gradients in the weights' `.grad`."""
 
 import inspect
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ResourceError
+from ..errors import ConfigError, ResourceError
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Loss, Model
+from ..model.spec import Train
+from . import graphs
 from .feed import Portion
 from .fused import step_of
 from .team import ALONE, Team
@@ -25,21 +29,36 @@ class Gradients:
     """
 
     def __init__(
-        self, model: Model, objective: Objective, kind: Kind, team: Team = ALONE, onednn: bool = False
+        self,
+        model: Model,
+        objective: Objective,
+        kind: Kind,
+        config: Train,
+        team: Team = ALONE,
+        onednn: bool = False,
     ) -> None:
-        self.kind, self.team = kind, team
+        self.model, self.kind, self.team = model, kind, team
         self.forward: nn.Module = _Forward(model, objective)
         # Engines for many processes listen to autograd.
-        self.written_out = step_of(model, objective, onednn) if team.size == 1 else None
+        self.written_out = step_of(model, objective, onednn) if team.size == 1 and not config.compile else None
         # Running statistics, which each process of a team moves by its own rows.
         self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
         if team.sharding == "full":
             _shard(self.forward, team)
         elif team.size > 1:
             self.forward = _parallel(self.forward)
+        if config.compile:
+            self.forward = compiled(self.forward)
         # Only now: sharding puts other parameters in the place of the model's.
         self.weights = [p for p in model.parameters() if p.requires_grad]
         self.parts = 1
+        on_gpu = next(model.parameters()).is_cuda
+        # The layout in which a GPU's convolutions are fastest.
+        self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
+        small = sum(p.numel() for p in self.weights) < graphs.SMALL
+        self.graphs: graphs.Graphs | None = None
+        if on_gpu and small and team.size == 1 and not config.compile:
+            self.graphs = graphs.Graphs(self.forward, objective, self.weights, config.batch_size)
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
         """The loss and its terms, in nats per row, by name. Raises ResourceError if not even two rows fit in memory."""
@@ -68,19 +87,26 @@ class Gradients:
         if self.written_out is not None and self.parts == 1:
             found = self.written_out(self.kind.prepare(batch, noise))
             return {"loss": found.total, **found.terms}
+        if self.graphs is not None and self.parts == 1 and self.graphs.fits(batch):
+            self.model.progress = self.graphs.progress(self.model.progress)
+            return self.graphs(self._prepared(batch, noise), self.model.progress, noise)
         for p in self.weights:
             p.grad = None
         sums: dict[str, Tensor] = {}
         size = -(-len(batch) // self.parts)
         for start in range(0, len(batch), size):
             part = batch if self.parts == 1 else batch.rows(slice(start, start + size))
-            terms = self.forward(self.kind.prepare(part, noise))
+            terms = self.forward(self._prepared(part, noise))
             # A team takes the mean of its gradients: of unequal numbers of rows each counts by its own.
             share, weight = len(part) / len(batch), len(part) * self.team.size / portion.total
             (terms["loss"] if weight == 1 else terms["loss"] * weight).backward()
             for name, value in terms.items():
                 sums[name] = value.detach() if share == 1 else sums.get(name, 0.0) + share * value.detach()
         return sums
+
+    def _prepared(self, batch: Batch, noise: torch.Generator) -> Batch:
+        found = self.kind.prepare(batch, noise)
+        return replace(found, x=found.x.contiguous(memory_format=torch.channels_last)) if self.channels_last else found
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -111,6 +137,15 @@ class _Forward(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         loss: Loss = self.objective(self.model, batch)
         return {"loss": loss.total, **loss.terms}
+
+
+def compiled(module: nn.Module) -> Any:
+    """The module through torch's compiler. ConfigError where the compiler has none to work with."""
+    if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
+        raise ConfigError(
+            "torch's compiler makes C++ on a CPU, and neither g++ nor clang++ is here", hint="leave --compile out"
+        )
+    return torch.compile(module)
 
 
 def _shard(module: nn.Module, team: Team) -> None:

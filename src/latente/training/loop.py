@@ -156,7 +156,7 @@ class _Run:
         self.noise = Shared(device)
         self.noise.manual_seed(config.seed)
         self.noise.rank, self.noise.size = team.rank, team.size
-        self.gradients = Gradients(model, objective, kind, team, choice.onednn)
+        self.gradients = Gradients(model, objective, kind, config, team, choice.onednn)
         self.optimiser = Optimiser(model, config, team)
         self.guard = rescue.Guard(device)
         self.totals = Totals()

@@ -32,6 +32,7 @@ def fit(
     sharding: Annotated[str, "none, or full: each process holds its share of the weights (FSDP)"] = "none",
     tensorboard: Annotated[bool, "also write RUN/tensorboard (pip install 'latente[tensorboard]')"] = False,
     device: Annotated[str, "auto, cpu or cuda"] = "auto",
+    compile: Annotated[bool, "compile the step first: a minute that long runs of large nets win back"] = False,
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress line"] = False,
@@ -64,7 +65,7 @@ def fit(
         time_limit=seconds(time_limit),
         precision=precision,
         device=device,
-        settings=settings,
+        settings={"train.compile": True, **settings} if compile else settings,
         random_state=seed,
     )
     with joined(sharding) as team:
