@@ -392,6 +392,7 @@ def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) ->
         "device": h.device,
         "precision": h.precision,
         "threads": h.threads,
+        "why": h.why,
         "processes": h.processes,
         "findings": h.findings,
     }
