@@ -59,8 +59,8 @@ def test_a_run_is_planned_by_steps_epochs_or_the_number_of_rows():
 def test_a_time_limit_ends_the_run_and_its_schedule_with_it():
     ae = Autoencoder(dim=2, time_limit=0.5, random_state=0).fit(line_data())
     assert ae.history_.ended == "time limit"
-    # Start-up and the last step are outside of the limit; a busy machine may take its time for them.
-    assert 0.5 <= ae.history_.seconds < 3
+    # Reading may take up to half of the limit; a busy machine takes its time for the last step.
+    assert 0.25 <= ae.history_.seconds < 3
     assert ae.history_.rows[-1]["share"] > 0.8
 
 

@@ -161,7 +161,7 @@ class _Run:
         self.guard = rescue.Guard(device)
         self.totals = Totals()
         self.best, self.worse, self.looked = math.inf, 0, False
-        self.before, self.start = spent, time.perf_counter()
+        self.spent, self.before, self.start = spent, 0.0, time.perf_counter()
         saved = slots.load()
         if saved is not None:
             self._restore(saved)
@@ -200,7 +200,8 @@ class _Run:
 
     def share(self) -> float:
         """How much of the run is done, 0 to 1: by steps or by time, whichever is further."""
-        by_time = self.history.seconds / self.config.time_limit if self.config.time_limit else 0.0
+        seconds = self.spent + self.history.seconds
+        by_time = seconds / self.config.time_limit if self.config.time_limit else 0.0
         return max(self.history.steps / self.pace.steps if self.pace.steps else 0.0, by_time)
 
     def why(self) -> str:

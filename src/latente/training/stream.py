@@ -25,6 +25,8 @@ from .team import ALONE, Team
 
 # Rows that stay in memory: more tell hardly more of a loss, a scale or a subspace.
 HELD_OUT = SAMPLE = 20_000
+# Blocks from which they are taken.
+PICKED = 64
 # Bytes of a window's compact rows: many blocks of a long table, so that neighbours in the file meet strangers.
 WINDOW = 64 << 20
 # Marks the draws that pick rows from a block, apart from those that order an epoch.
@@ -50,13 +52,18 @@ class Sampler:
     def __post_init__(self) -> None:
         self.held_out: list[Any] = []
         self.sample: list[Any] = []
-        rows = len(self.source)
-        held_out = min(HELD_OUT, int(rows * self.config.validation))
+        sizes = np.asarray(self.source.sizes)
+        # From blocks that lie evenly over the data: a piece of every one would be many small pieces, which cost far
+        # more memory than their cells.
+        chosen = np.unique(np.linspace(0, len(sizes) - 1, min(len(sizes), PICKED)).astype(int))
+        there = np.zeros_like(sizes)
+        there[chosen] = sizes[chosen]
+        rows, ends = int(there.sum()), np.concatenate([[0], np.cumsum(there)])
+        held_out = min(HELD_OUT, int(len(self.source) * self.config.validation), rows // 2)
         held_out = held_out if held_out >= MIN_HELD_OUT else 0
-        # Spread evenly over the data, whatever the blocks' sizes. How many of each block:
-        ends = np.concatenate([[0], np.cumsum(self.source.sizes)])
-        self.held = np.diff(ends * held_out // max(rows, 1))
-        self.sampled = np.diff(ends * min(SAMPLE, rows - held_out) // max(rows, 1))
+        # How many of each block:
+        self.held = np.diff(ends * held_out // rows)
+        self.sampled = np.diff(ends * min(SAMPLE, rows - held_out) // rows)
 
     def blocks(self) -> Iterator[Any]:
         """All blocks, one after the other."""
