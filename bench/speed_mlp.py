@@ -170,7 +170,7 @@ def kernels(train: str, test: str, batch: str, precision: str, seed: int) -> dic
     import torch
 
     from latente.model.batch import Batch
-    from latente.training.fused import gradients_of, known
+    from latente.training.fused import known, step_of
     from latente.training.optimiser import Optimiser
     from latente.training.precision import kernels_of
 
@@ -181,9 +181,10 @@ def kernels(train: str, test: str, batch: str, precision: str, seed: int) -> dic
     torch.set_num_threads(choice.threads)
     model.low_precision, model.generator = choice.precision == "bfloat16", generator
     cpu, wall = cpu_seconds(), time.perf_counter()
-    optimiser, gradients = Optimiser(model, spec.train), gradients_of(model, spec.objective, choice.onednn)
+    optimiser, step = Optimiser(model, spec.train), step_of(model, spec.objective, choice.onednn)
+    assert step is not None
     for i, index in enumerate(torch.randperm(len(pixels), generator=generator).split(size)):
-        gradients(Batch(pixels.index_select(0, index).float().div_(255)))
+        step(Batch(pixels.index_select(0, index).float().div_(255)))
         optimiser.step(i * size / len(pixels))
     optimiser.finish()
     cpu, wall = cpu_seconds() - cpu, time.perf_counter() - wall

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import uninterrupted
+from ..errors import ConfigError, DataError
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Model
@@ -138,6 +139,13 @@ class _Run:
         spent: float,
     ) -> None:
         device = device_of(config.device)
+        if config.batch_size < 2 * team.size:
+            raise ConfigError(
+                f"a batch of {config.batch_size} rows cannot be shared by {team.size} processes: each needs 2 or more",
+                hint=f"--set train.batch_size={32 * team.size}, or fewer --processes",
+            )
+        if feed.rows < 2:
+            raise DataError(f"{feed.rows} row(s) are left to train on", hint="give more rows")
         self.model, self.feed, self.kind, self.config, self.team = model, feed, kind, config, team
         self.objective, self.report, self.slots = objective, report, slots
         self.pace = plan(feed.rows, config)
