@@ -150,6 +150,7 @@ def start(command: list[str], processes: int, run: Any) -> None:
                 env=base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdout=None if rank == 0 else said[rank],
                 stderr=None if rank == 0 else said[rank],
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no locks in it
             )
             for rank in range(processes)
         ]
@@ -164,6 +165,13 @@ def start(command: list[str], processes: int, run: Any) -> None:
         )
     if code:
         raise SystemExit(code)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process when the one that started it is killed."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1: PR_SET_PDEATHSIG
 
 
 def _watched(team: list["subprocess.Popen[bytes]"]) -> tuple[int, int]:
