@@ -332,3 +332,78 @@ def test_twenty_killed_runs_end_bit_for_bit_as_if_nothing_had_happened():
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])["figures"]
     assert (figures["kills"], figures["identical"]) == (20, 20)
+
+
+def test_a_run_that_is_asked_to_stop_is_interrupted_even_where_patience_ends(tmp_path):
+    config = Train(steps=4000, batch_size=100, patience=1, lr=0.03)
+    whole, history = trained(config=config)
+    assert history.ended == "early stopping"
+    # Stopped just before the look that ends it; the last look of the stopped run finds it no better.
+    _, stopped = trained(Slots(tmp_path), stop_at=len(history.rows) - 1, config=config)
+    assert stopped.ended == "interrupted"
+    again, _ = trained(Slots(tmp_path), config=config)
+    assert same(whole, again)
+
+
+def test_where_a_run_goes_back_to_does_not_depend_on_the_clock(tmp_path, monkeypatch):
+    config = Train(steps=300, lr=1e4, clip=1e9, lr_warmup=0.0, batch_size=100, patience=999)
+    models = []
+    for often in (True, False):
+        monkeypatch.setattr(Slots, "due", lambda self, seconds, often=often: often)
+        models.append(trained(config=config))
+    assert models[0][1].rollbacks == models[1][1].rollbacks != []
+    assert same(models[0][0], models[1][0])
+
+
+def test_ctrl_c_waits_for_what_must_be_whole_whatever_threads_there_are():
+    import threading
+
+    from latente.atomic import uninterrupted
+
+    def work():
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("all of it")
+
+    done, halt = [], threading.Event()
+    other = threading.Thread(target=halt.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    finally:
+        halt.set()
+        other.join()
+    assert done == ["all of it"]
+
+
+def test_a_checkpoint_that_lacks_something_is_refused(tmp_path):
+    trained(Slots(tmp_path), stop_at=1)
+    slots = Slots(tmp_path)
+    saved = slots.load()
+    tensors = {n: t for n, t in saved.tensors.items() if n != "optimiser.first"}
+    slots.save(saved.document, tensors, 0.0)
+    slots.save(saved.document, tensors, 0.0)
+    with pytest.raises(lt.ModelFileError, match=r"lacks first"):
+        trained(Slots(tmp_path))
+
+
+@pytest.mark.parametrize("change", [
+    {"processes": "x"}, {"sharding": None}, {"status": None}, {"estimator": {"nothing": 1}}, {"read": {"nothing": 1}},
+    {"identity": "x"}, {"identity": {}},
+], ids=str)  # fmt: skip
+def test_a_run_json_that_somebody_changed_is_refused_in_words(tmp_path, data, change):
+    lt.fit(str(data), output=tmp_path / "run", epochs=1, dim=2, quiet=True)
+    path = tmp_path / "run/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"} | change))
+    with pytest.raises((DataError, ConfigError), match=r"run\.json cannot be used|changed since"):
+        lt.resume(tmp_path / "run")
+
+
+def test_a_spec_json_that_cannot_be_read_is_refused(tmp_path, data):
+    lt.fit(str(data), output=tmp_path / "run", epochs=1, dim=2, quiet=True)
+    path = tmp_path / "run/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+    (tmp_path / "run/spec.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ConfigError, match="is not the specification with which the run began"):
+        lt.resume(tmp_path / "run")

@@ -141,3 +141,21 @@ def test_an_error_of_the_user_is_said_once(tmp_path, data):
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
     assert done.stderr.count("there is no column 'nowhere'") == 1
+
+
+def test_a_batch_that_a_team_cannot_share_is_refused(tmp_path, data):
+    more = ["--processes", "2", "--set", "train.batch_size=2", "--stream", "yes", "-o", str(tmp_path / "run")]
+    done = subprocess.run([*LATENTE, "fit", str(data), *more], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "cannot be shared by 2 processes" in done.stderr
+
+
+@pytest.mark.parametrize("environment", [
+    {"WORLD_SIZE": "abc"}, {"WORLD_SIZE": "2", "RANK": "0"}, {"WORLD_SIZE": ""},
+    {"WORLD_SIZE": "2", "RANK": "5", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29999"},
+], ids=str)  # fmt: skip
+def test_an_environment_that_is_not_torchruns_is_an_error_in_words(data, environment, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="WORLD_SIZE is set, and the rest is not as torchrun sets it"):
+        lt.fit(str(data), epochs=1, quiet=True)

@@ -222,7 +222,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "dim": self._n_features_out,
             "components": len(self._baseline.components),
             "parameters": sum(p.numel() for p in self.model_.parameters()),
-            "held_out": {k: round(v, 4) for k, v in best.get("val", {}).items()},
+            "held_out": {k: round(v, 4) for k, v in best.get("val", {}).items() if math.isfinite(v)},
             "steps": h.steps,
             "epochs": round(h.steps / max(1, -(-h.training_rows // self.spec_.train.batch_size)), 2),
             "precision": h.precision,

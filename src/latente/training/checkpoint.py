@@ -113,7 +113,8 @@ class Slots:
         try:
             data = path.read_bytes()
             document = unseal(data, str(path), FORMAT, "checkpoint")
-            fine = {"checkpoint", "number", "identity", "steps"} <= document.keys()
+            wanted = {"checkpoint": dict, "number": int, "identity": dict, "steps": int}
+            fine = all(isinstance(document.get(key), kind) for key, kind in wanted.items())
             return (document, data) if fine else f"{path} is not a checkpoint"
         except (ModelFileError, OSError) as error:
             return str(getattr(error, "problem", error))

@@ -103,7 +103,8 @@ class Resident(Feed):
     def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
         own = slice(self.team.rank, None, self.team.size)
         for index in list(batches(self.rows, self.config.batch_size, order(self.config.seed, number)))[start:]:
-            mine = index[own]
+            # A rest that is too small to give each process a row goes to all of them: its mean is the same.
+            mine = index if len(index) < self.team.size else index[own]
             yield Portion(self.fit.rows(mine.to(self.device)), mine, len(index))
 
     def some(self, n: int) -> Batch:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..atomic import uninterrupted
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ModelFileError
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Model
@@ -102,7 +102,6 @@ def train(
                     history.steps += 1
                     if run.guard.lost(finite, portion):
                         run.roll_back()
-                        break
                     if history.steps % pace.evaluate_every == 0:
                         run.look()
                     if run.slots.due(history.seconds):
@@ -169,10 +168,17 @@ class _Run:
         self.guard = rescue.Guard(device)
         self.totals = Totals()
         self.best, self.worse, self.looked = math.inf, 0, False
+        # What a run that diverges goes back to: the state of the last look, so that no clock has a say in it.
+        self.good = {n: t.detach().clone() for n, t in self._state()}
         self.spent, self.before, self.start = spent, 0.0, time.perf_counter()
         saved = slots.load()
         if saved is not None:
-            self._restore(saved)
+            try:
+                self._restore(saved)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise ModelFileError(
+                    f"the checkpoint is whole, but not one of this run: {error}", hint="start the run anew"
+                ) from None
             self.history.resumed += 1
             self._compare(choice)
         else:
@@ -229,15 +235,19 @@ class _Run:
         if self.feed.held_out is not None:
             row |= self._evaluate(self.feed.held_out)
             score = row["val"]["loss"]
-            if not math.isfinite(self.best) or score < self.best - 1e-4 * abs(self.best):
+            better = not math.isfinite(self.best) or score < self.best - 1e-4 * abs(self.best)
+            if math.isfinite(score) and better:
                 self.best, self.worse, row["best"] = score, 0, True
                 history.best_epoch = row["epoch"]
                 self.optimiser.keep()
             else:
                 self.worse += 1
-                if self.worse >= self.config.patience:
+                if self.worse >= self.config.patience and not history.ended:
                     history.ended = "early stopping"
         self.looked = bool(history.ended)
+        if not self.guard.streak:
+            for name, tensor in self._state():
+                put_back(self.good[name], tensor)
         history.rows.append(row)
         self.report(row, history)
 
@@ -262,6 +272,10 @@ class _Run:
 
     # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _state(self) -> list[tuple[str, Tensor]]:
+        """Weights and running statistics."""
+        return [("weights", self.optimiser.weights), *self.model.named_buffers()]
+
     def save(self) -> None:
         """A checkpoint, unless the run is in trouble: what it goes back to must be good."""
         if self.guard.streak:
@@ -279,6 +293,7 @@ class _Run:
             "parts": self.gradients.parts,
         }
         tensors = {f"optimiser.{n}": t for n, t in self.optimiser.state().items()}
+        tensors |= {f"good.{n}": t for n, t in self.good.items()}
         tensors |= {f"buffer.{n}": t for n, t in self.model.named_buffers()}
         tensors |= {"noise": self.noise.get_state()}
         if isinstance(self.totals.sums, Tensor):
@@ -287,13 +302,13 @@ class _Run:
 
     def _restore(self, saved: Saved) -> None:
         document, tensors = saved.document, saved.tensors
-        rollbacks = self.history.rollbacks
         vars(self.history).update(json.loads(document["history"]))
-        self.history.rollbacks = rollbacks or self.history.rollbacks
         self.best, self.worse, self.looked = json.loads(document["best"]), document["worse"], document["looked"]
         self.optimiser.restore({n.removeprefix("optimiser."): t for n, t in tensors.items() if n[:10] == "optimiser."})
         for name, buffer in self.model.named_buffers():
             put_back(buffer, tensors[f"buffer.{name}"])
+        for name, tensor in self.good.items():
+            put_back(tensor, tensors[f"good.{name}"])
         self.noise.set_state(tensors["noise"])
         self.totals.names, self.totals.sums = document["terms"], tensors.get("totals", torch.zeros(())).clone()
         if "totals" not in tensors:
@@ -302,20 +317,17 @@ class _Run:
         self.before, self.start = self.history.seconds, time.perf_counter()
 
     def roll_back(self) -> None:
-        """Back to the last checkpoint, to go on in smaller steps; ends the run after too many times."""
-        seconds, steps, portion = self.history.seconds, self.history.steps, self.guard.first
-        saved, skipped = self.slots.load(), self.optimiser.skipped.clone()
-        assert saved is not None
+        """Back to the weights of the last look, to go on in smaller steps; ends the run after too many times."""
+        history, portion = self.history, self.guard.first
         assert portion is not None
-        self._restore(saved)
-        put_back(self.optimiser.skipped, skipped)
-        self.before, self.start = seconds, time.perf_counter()
-        self.history.rollbacks.append(
-            f"at step {steps}, back to {self.history.steps}: {rescue.blame(self.model, self.kind, self.feed, portion)}"
-        )
-        self.optimiser.slower = rescue.SMALLER ** len(self.history.rollbacks)
-        if len(self.history.rollbacks) > rescue.ROLLBACKS:
-            self.history.ended = "diverged"
+        for name, buffer in self.model.named_buffers():
+            put_back(buffer, self.good[name])
+        self.optimiser.begin_again(self.good["weights"], rescue.SMALLER ** (len(history.rollbacks) + 1))
+        with self.gradients.whole():
+            words = rescue.blame(self.model, self.kind, self.feed, portion)
+        history.rollbacks.append(f"at step {history.steps}: {words}")
+        if len(history.rollbacks) > rescue.ROLLBACKS:
+            history.ended = "diverged"
         self.guard.forget()
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -115,6 +115,17 @@ class Optimiser:
             self._point(self.weights)
         return finite
 
+    @torch.no_grad()
+    def begin_again(self, weights: Tensor, slower: float) -> None:
+        """From these weights, without momentum, in steps `slower` times the usual ones."""
+        self.weights.copy_(weights)
+        for moment in (self.first, self.second, self.count):
+            moment.zero_()
+        if self.average is not None:
+            self.average.copy_(weights)
+        self.slower = slower
+        self._point(self.weights)
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The model with its averaged weights."""
@@ -147,6 +158,9 @@ class Optimiser:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave, bit for bit."""
+        missing = self.state().keys() - state.keys() - {"best"}
+        if missing:
+            raise KeyError(f"the checkpoint lacks {', '.join(sorted(missing))}")
         self.best = state["best"].to(self.weights.device, copy=True) if "best" in state else None
         for name in state.keys() - {"best", "numbers"}:
             getattr(self, name).copy_(state[name])

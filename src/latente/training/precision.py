@@ -21,9 +21,8 @@ from ..model.spec import Train
 
 # Below this many weights the matrix products are no longer most of a step, and casting costs more than it saves.
 LARGE = 200_000
-# Operations of a step below which one thread is enough; and where the step is written out (training/fused.py), whose
-# little operations are few: measured at .8 billion operations a step, two threads take .68 of the wall time of one.
-SMALL_STEP, SMALL_WRITTEN = 2e9, 4e8
+# Operations of a step below which one thread is enough.
+SMALL_STEP = 2e9
 # oneDNN must be so much faster than torch's default in the median to be taken: less may be noise.
 MARGIN = 1.15
 # Rows, inputs and outputs of the layer that is timed, and tries of each side: a tenth of a second in all.
@@ -51,7 +50,7 @@ def kernels_of(model: nn.Module, config: Train, written_out: bool = False) -> Ch
     """The choice for a model. written_out: whether its step is (training/fused.py)."""
     precision, why = _precision(model, config)
     reasons = {"precision": why}
-    threads, reasons["threads"] = _threads(model, config, written_out)
+    threads, reasons["threads"] = _threads(model, config)
     onednn, reasons["kernel"] = _kernel(model, config, precision, threads, written_out)
     return Choice(precision, onednn, threads, reasons)
 
@@ -121,18 +120,17 @@ def _precision(model: nn.Module, config: Train) -> tuple[str, str]:
     return "bfloat16", "the nets are large and this processor multiplies bfloat16 natively"
 
 
-def _threads(model: nn.Module, config: Train, written_out: bool) -> tuple[int, str]:
+def _threads(model: nn.Module, config: Train) -> tuple[int, str]:
     """One thread while steps are small, else all.
 
     A small step is mostly little operations, during which the second core spins: below SMALL_STEP two cores took 1.3 to
-    2 times the CPU seconds of one, and .7 to 1 times its wall time.
+    2 times the CPU seconds of one, and .7 to 1 times its wall time; of a written-out step 1.8 times and .7 to 1.1. With
+    a busy neighbour two threads wait for each other: an epoch of 3.7 s in one thread took 55 s in two.
     """
     # Forward, and backward by weights and by inputs: three products of two operations for each weight and row.
     work = 6 * config.batch_size * sum(p.numel() for p in model.parameters())
     # A convolution uses each weight once a pixel: never small.
-    if work < (SMALL_WRITTEN if written_out else SMALL_STEP) and not any(
-        isinstance(m, nn.Conv2d) for m in model.modules()
-    ):
+    if work < SMALL_STEP and not any(isinstance(m, nn.Conv2d) for m in model.modules()):
         return 1, f"steps of {work / 1e9:.2g} billion operations are too small to be shared"
     return torch.get_num_threads(), f"steps of {work / 1e9:.2g} billion operations or more"
 

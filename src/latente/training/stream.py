@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError, DataError
 from ..kinds.base import Kind
 from ..kinds.sources import Source
 from ..model.batch import Batch
@@ -59,6 +60,7 @@ class Sampler:
         there = np.zeros_like(sizes)
         there[chosen] = sizes[chosen]
         rows, ends = int(there.sum()), np.concatenate([[0], np.cumsum(there)])
+        # A block of one row cannot give to both.
         held_out = min(HELD_OUT, int(len(self.source) * self.config.validation), rows // 2)
         held_out = held_out if held_out >= MIN_HELD_OUT else 0
         # How many of each block:
@@ -90,6 +92,8 @@ class Streamed(Feed):
     def __init__(self, sampler: Sampler, kind: Kind, device: str = "cpu", team: Team = ALONE) -> None:
         self.sampler, self.kind, self.device, self.team = sampler, kind, device, team
         self.source, self.config = sampler.source, sampler.config
+        if not sampler.sample:
+            raise DataError(f"{self.source.name} leaves no row to train on", hint="give more rows, or hold out fewer")
         self._sample = together([kind.to_batch(raw) for raw in sampler.sample]).to(device)
         held_out = [kind.to_batch(raw) for raw in sampler.held_out]
         self.held_out = together(held_out).to(device) if held_out else None
@@ -99,6 +103,8 @@ class Streamed(Feed):
         fit = np.asarray(self.source.sizes) - sampler.held
         # With few blocks every process reads all of them and takes its rows, else it reads its own alone.
         self.apart = len(fit) >= 4 * team.size
+        if not self.apart and fit.sum() < team.size:
+            raise ConfigError(f"{len(self.source)} rows cannot be shared by {team.size} processes", hint="use fewer")
         self._own = fit if self.apart else (fit - team.rank + team.size - 1) // team.size
         self._ahead: dict[tuple[int, ...], Future[tuple[Batch, Tensor]]] = {}
         self._reader = ThreadPoolExecutor(1, "latente-reader")

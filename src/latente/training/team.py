@@ -80,7 +80,8 @@ ALONE = Team()
 
 def called() -> bool:
     """Whether this process was started as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    size = os.environ.get("WORLD_SIZE", "1")
+    return not size.isdigit() or int(size) > 1
 
 
 @contextmanager
@@ -100,9 +101,12 @@ def joined(sharding: str = "none") -> Iterator[Team]:
     try:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local = int(os.environ.get("LOCAL_RANK", rank))
+        if not (0 <= rank < size and os.environ["MASTER_ADDR"] and int(os.environ["MASTER_PORT"]) > 0):
+            raise ValueError(f"RANK={rank} of WORLD_SIZE={size}")
     except (KeyError, ValueError) as error:
         raise ConfigError(
-            f"WORLD_SIZE is set, and {error} is not as torchrun sets it", hint="torchrun --nproc-per-node 2 -m latente"
+            f"WORLD_SIZE is set, and the rest is not as torchrun sets it: {error}",
+            hint="torchrun --nproc-per-node 2 -m latente fit …, or unset WORLD_SIZE",
         ) from None
     cuda = torch.cuda.is_available()
     if cuda:

@@ -9,6 +9,7 @@ run.json is written first, with what was asked for, so that a run can be resumed
 
 import contextlib
 import hashlib
+import inspect
 import itertools
 import json
 import math
@@ -110,8 +111,13 @@ def resume(folder: Any, data: Any = None, *, quiet: bool = False, team: Team = A
             f"the data of {target} were given in memory, and are needed again",
             hint=f"latente.resume({str(target)!r}, data=df)",
         )
-    loaded = load(data if data is not None else run["path"], **run["read"])
-    ae = Autoencoder(**run["estimator"])
+    try:
+        ae = Autoencoder(**run["estimator"])
+        reading = partial(load, data if data is not None else run["path"], **run["read"])
+        inspect.signature(load).bind("", **run["read"])
+    except TypeError as error:
+        raise DataError(f"{target / 'run.json'} cannot be used: {error}", hint="start the run anew") from None
+    loaded = reading()
     show = (lambda row, history: None) if quiet or not team.leads else printer()
     return _go(ae, loaded, target, run, show, team, time.perf_counter())
 
@@ -148,7 +154,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
-        if {"status", "path", "read", "estimator"} <= run.keys():
+        if all(isinstance(run.get(key), kind) for key, kind in _KEPT.items()):
             return run
         problem = "it says nothing of how the run was begun"
     except FileNotFoundError:
@@ -156,6 +162,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as error:
         problem = str(error)
     raise DataError(f"{path} cannot be used: {problem}", hint="start the run anew: latente fit DATA")
+
+
+# What `resume` needs of run.json.
+_KEPT = {"status": str, "path": str | None, "read": dict, "estimator": dict, "processes": int, "sharding": str}
 
 
 def claim(folder: Path) -> None:
@@ -206,13 +216,13 @@ def _slots(target: Path, run: dict[str, Any], team: Team, spec: Spec, fingerprin
         identity["number of processes"] = str(team.size)
     asked = run.get("identity", identity)
     for name, value in identity.items():
-        if asked[name] != value:
+        if not isinstance(asked, dict) or asked.get(name) != value:
             raise ConfigError(
                 f"the {name} of {target} changed since the run began",
                 hint=f"put the {name} back as before, or start another run: latente fit DATA",
             )
     if team.leads:
-        if "identity" in run and json.loads((target / "spec.json").read_text(encoding="utf-8")) != document:
+        if "identity" in run and _read_json(target / "spec.json") != document:
             raise ConfigError(
                 f"{target / 'spec.json'} is not the specification with which the run began",
                 hint="put it back as it was, or start another run: latente fit DATA --recipe spec.json",
@@ -224,6 +234,14 @@ def _slots(target: Path, run: dict[str, Any], team: Team, spec: Spec, fingerprin
             write(run | {"identity": identity}, target / "run.json")
         run["identity"] = identity
     return Slots(target / "checkpoints", identity, team)
+
+
+def _read_json(path: Path) -> Any:
+    """What a file says, or None if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
