@@ -407,3 +407,36 @@ def test_a_spec_json_that_cannot_be_read_is_refused(tmp_path, data):
     (tmp_path / "run/spec.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(ConfigError, match="is not the specification with which the run began"):
         lt.resume(tmp_path / "run")
+
+
+def test_data_that_were_moved_are_asked_for_and_remembered(tmp_path, data):
+    lt.fit(str(data), output=tmp_path / "run", epochs=1, dim=2, quiet=True)
+    path = tmp_path / "run/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+    moved = data.rename(tmp_path / "moved.csv")
+    with pytest.raises(DataError, match="there is no file") as error:
+        lt.resume(tmp_path / "run")
+    assert "--data PLACE" in error.value.hint
+    lt.resume(tmp_path / "run", data=str(moved), quiet=True)
+    assert json.loads(path.read_text())["path"] == str(moved)
+    with pytest.raises(DataError, match="is a file, and a run is a folder"):
+        lt.resume(path)
+
+
+def test_fit_answers_with_one_json_object(tmp_path, data):
+    command = [
+        *LATENTE,
+        "fit",
+        str(data),
+        "--epochs",
+        "1",
+        "--dim",
+        "2",
+        "--json",
+        "--quiet",
+        "-o",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert (found["run"], found["dim"], found["ended"]) == (str(tmp_path / "run"), 2, "planned steps")

@@ -159,3 +159,9 @@ def test_an_environment_that_is_not_torchruns_is_an_error_in_words(data, environ
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="WORLD_SIZE is set, and the rest is not as torchrun sets it"):
         lt.fit(str(data), epochs=1, quiet=True)
+
+
+@pytest.mark.parametrize("options", [{"processes": 0}, {"sharding": "full"}], ids=str)
+def test_teams_that_cannot_be_are_refused(data, options):
+    with pytest.raises(ConfigError, match="process"):
+        lt.fit(str(data), epochs=1, quiet=True, **options)

@@ -79,7 +79,7 @@ def _command(name: str) -> Callable[..., None]:
                 return
             result = verb(**{**arguments, **{k: v for k, v in inputs.items() if v is not None}})
             if name in ("fit", "resume"):
-                _told(result, arguments["output" if name == "fit" else "run"])
+                _told(result, arguments["output" if name == "fit" else "run"], as_json)
             elif output is not None and name not in OWN_OUTPUT:
                 save = getattr(module, "save", None)
                 written = save(result, output, **inputs | _rest(arguments, inputs)) if save else _write(result, output)
@@ -151,14 +151,15 @@ def _run_folder(data: str) -> Path:
     return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _told(model: Any, output: Any) -> None:
+def _told(model: Any, output: Any, as_json: bool) -> None:
     """The end of a fit: the doctor's verdict and the next command; on stdout the model's place."""
     if os.environ.get("LATENTE_TEAM") or os.environ.get("RANK", "0") != "0":
         return  # one process of several: who started them tells it, or the first of them
     for finding in model.card_["findings"] or ["nothing odd was seen"]:
         print(f"doctor: {finding}", file=sys.stderr)
     print(f"next: latente evaluate {output} NEW-ROWS", file=sys.stderr)
-    print(output)
+    kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "findings")
+    print(json.dumps({"run": str(output), **{k: model.card_[k] for k in kept}}) if as_json else output)
 
 
 def _write(result: Any, path: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """Being asked to stop: Ctrl-C and SIGTERM wait for the end of a step, so that what is kept is whole."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -45,3 +46,5 @@ class Stop:
         if self._heard:
             raise KeyboardInterrupt
         self._heard = _SIGNALS[signal.Signals(number)]
+        # Not print: a handler may have come between two halves of one.
+        os.write(2, b"\nstopping after this step, and keeping what was learned; once more to stop at once\n")

@@ -76,7 +76,7 @@ def fit(
         "path": data.path,
         "read": options or {},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv[1:] if Path(sys.argv[0]).name == "latente" else None,
+        "command": sys.argv[1:] if Path(sys.argv[0]).name in ("latente", "__main__.py") else None,
         "processes": team.size,
         "sharding": team.sharding,
         "tensorboard": tensorboard,
@@ -117,7 +117,13 @@ def resume(folder: Any, data: Any = None, *, quiet: bool = False, team: Team = A
         inspect.signature(load).bind("", **run["read"])
     except TypeError as error:
         raise DataError(f"{target / 'run.json'} cannot be used: {error}", hint="start the run anew") from None
-    loaded = reading()
+    try:
+        loaded = reading()
+    except DataError as error:
+        if data is not None or (run["path"] and Path(run["path"]).exists()):
+            raise
+        raise DataError(error.problem, hint=f"if they were moved: latente resume {target} --data PLACE") from None
+    run["path"] = loaded.path or run["path"]
     show = (lambda row, history: None) if quiet or not team.leads else printer()
     return _go(ae, loaded, target, run, show, team, time.perf_counter())
 
@@ -152,6 +158,8 @@ def resume_together(folder: Any, data: Any, quiet: bool, processes: int) -> Auto
 def read_run(folder: Path) -> dict[str, Any]:
     """run.json of a run folder. Raises DataError if there is none, or it is no run's."""
     path = folder / "run.json"
+    if folder.is_file():
+        raise DataError(f"{folder} is a file, and a run is a folder", hint=f"latente resume {folder.parent}")
     try:
         run = json.loads(path.read_text(encoding="utf-8"))
         if all(isinstance(run.get(key), kind) for key, kind in _KEPT.items()):

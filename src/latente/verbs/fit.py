@@ -21,7 +21,8 @@ def fit(
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
     epochs: Annotated[int | None, "passes over the rows; planned from their number unless given"] = None,
     time_limit: Annotated[
-        str | None, "end training after this long, with schedules planned to it: 60s, 10m, 1h"
+        str | None,
+        "end training after this long, with schedules planned to it: 60s, 10m, 1h; reading counts, writing does not",
     ] = None,
     precision: Annotated[str, "auto, float32 or bfloat16"] = "auto",
     set: Annotated[list[str] | None, "any setting by its path: objective.beta=4, nets=conv, kind.binarize=true"] = None,
@@ -46,10 +47,18 @@ def fit(
     """
     import time
 
+    from ..errors import ConfigError
     from ..estimator import Autoencoder
     from ..training.team import called, joined
     from ..uses import rows, runs
 
+    if processes < 1 or (sharding != "none" and processes == 1 and not called()):
+        raise ConfigError(
+            f"{processes} process(es) cannot be: sharding is among several"
+            if processes == 1
+            else f"processes must be 1 or more, not {processes}",
+            hint="--processes 2",
+        )
     if processes > 1 and not called():
         usual: dict[str, Any] = fit.__kwdefaults__ or {}
         given = {k: v for k, v in locals().items() if k in usual and v != usual[k]}
