@@ -91,8 +91,8 @@ def _overfit(history: "History") -> list[str]:
 
 
 def _busy(history: "History") -> list[str]:
-    """Threads that share a core with other work wait for each other: measured at a load of 6 on two cores, fifteen times
-    slower than one thread.
+    """Threads that share a core with other work wait for each other: at a load of 6 on two cores, two threads were
+    fifteen times slower than one.
     """
     cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if history.threads == 1 or load < 2 * cores:
