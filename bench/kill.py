@@ -110,13 +110,13 @@ def task(number: int, folder: Path) -> tuple[Path, list[str]]:
         pixels = rng.random((600, 1, 1)) * np.linspace(0, 255, 12)[:, None] + rng.normal(0, 20, (600, 12, 12))
         np.save(folder / f"{number}.npy", pixels.clip(0, 255).astype(np.uint8))
         nets = ["--set", "nets=conv", "--set", "nets.channels=8"] if number % 4 == 1 else []
-        return folder / f"{number}.npy", ["--recipe", recipe, "--epochs", "40", "--seed", str(number), *nets]
+        return folder / f"{number}.npy", ["--recipe", recipe, "--epochs", "25", "--seed", str(number), *nets]
     x = rng.normal(size=(3000, 2)) @ rng.normal(size=(2, 10)) + 0.3 * rng.normal(size=(3000, 10))
     frame = pd.DataFrame(x, columns=[f"c{i}" for i in range(10)])
     frame["c0"] = frame["c0"].where(rng.random(3000) > 0.1)
     frame["level"] = np.where(x[:, 1] > 0, "high", np.where(x[:, 2] > 0, "middle", "low"))
     frame.to_csv(folder / f"{number}.csv", index=False)
-    return folder / f"{number}.csv", ["--recipe", recipe, "--epochs", "100", "--seed", str(number)]
+    return folder / f"{number}.csv", ["--recipe", recipe, "--epochs", "40", "--seed", str(number)]
 
 
 if __name__ == "__main__":
