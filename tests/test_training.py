@@ -256,3 +256,20 @@ def test_the_progress_line_says_what_the_design_asks():
         assert piece in text
     assert [duration(s) for s in (12.2, 190, 3725)] == ["12s", "3m10s", "1h02m"]
     assert [count(n) for n in (950, 18_200, 2.1e6)] == ["950", "18.2k", "2.1M"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler stumbles over its own warnings
+def test_a_compiled_step_learns_what_the_step_does():
+    import shutil
+
+    if not shutil.which("g++"):
+        pytest.skip("torch's compiler needs g++ on a CPU, and none is here")
+    x = line_data()
+    options = {"dim": 2, "steps": 30, "random_state": 0}
+    losses = [
+        Autoencoder("ae", settings={"train.compile": c}, **options).fit(x).history_.rows[-1]["val"]["loss"]
+        for c in (False, True)
+    ]
+    # Joined operations round elsewhere, over 30 steps.
+    assert losses[1] == pytest.approx(losses[0], abs=1e-2)
