@@ -16,10 +16,11 @@ from latente.model.dists.discretised_logistic import DiscretisedLogistic
 from latente.model.dists.gaussian import Gaussian
 from latente.model.estimates import bounds
 from latente.model.latents.gaussian import DiagonalGaussian
-from latente.model.model import Model
+from latente.model.model import Flat
 from latente.model.nets.mlp import Mlp
 from latente.model.objectives.elbo import Elbo
 from latente.model.objectives.iwae import Iwae
+from latente.model.priors.base import Host
 from latente.model.priors.standard import Standard
 
 D, K, SIGMA = 6, 2, 0.5
@@ -56,7 +57,7 @@ def exact():
         likelihood.log_scale.fill_(math.log(SIGMA))
     decoder = nn.Linear(K, D, bias=False)
     decoder.weight = nn.Parameter(w)
-    model = Model(_Linear(w), _Split(), Standard().build(K, lambda b: b), decoder, likelihood).eval()
+    model = Flat(_Linear(w), _Split(), Standard().build(Host(K)), decoder, likelihood, dim=K).eval()
     model.generator = torch.Generator().manual_seed(0)
     x = rng.normal(size=(2000, K)) @ w.numpy().T + SIGMA * rng.normal(size=(2000, D))
     covariance = w.numpy() @ w.numpy().T + SIGMA**2 * np.eye(D)
@@ -93,7 +94,7 @@ def test_a_linear_gaussian_vae_recovers_the_exact_log_p_of_factor_analysis():
 def test_the_kl_of_gaussians_equals_its_monte_carlo_estimate():
     generator = torch.Generator().manual_seed(0)
     q = DiagonalGaussian(torch.tensor([[0.5, -1.0]]), torch.tensor([[-0.5, 0.3]]))
-    prior = Standard().build(2, lambda b: b)
+    prior = Standard().build(Host(2))
     z = q.sample(200_000, generator)
     estimate = (q.log_prob(z) - prior.log_prob(z)).mean()
     assert prior.kl_dims(q).sum().item() == pytest.approx(estimate.item(), abs=0.02)

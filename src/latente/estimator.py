@@ -19,9 +19,10 @@ from torch import Tensor
 from . import __version__, atomic, file
 from .errors import ConfigError, DataError, NotFittedError
 from .kinds.base import DataWarning, Kind, infer
+from .kinds.given import apart, cells, chosen, together
 from .kinds.sources import Read, Source
 from .kinds.streams import opened
-from .kinds.table import as_frame
+from .kinds.table import Table, as_frame
 from .model.batch import Batch
 from .model.estimates import bounds
 from .model.model import Model
@@ -54,6 +55,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     recipe: a name (see `latente fit --help`), a .toml or .json file, or a Spec.
     dim: dimensions of the latent space; None is the recipe's, but for a table at most half the number of its columns.
     kind: "auto", "table", "image", or a kind with its options.
+    condition: what is given and not modelled: names of columns of X, or True for the y of `fit` (which is otherwise
+    ignored, so that in a Pipeline y belongs to the classifier alone). Then the model is p(x|z, c); `given` of `encode`,
+    `decode` and `sample` says c, and what it leaves out is unknown.
     nets, latent, prior, objective, corruption: a part, its name, or a document, in place of the recipe's.
     settings: single settings by path, {"objective.beta": 4.0, "train.patience": 10}.
     epochs, steps, batch_size, lr, time_limit (seconds), validation (share held out), precision, device: see `Train`.
@@ -61,7 +65,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     time limit ends the run. None draws a fresh seed.
     verbose: a progress line on stderr.
 
-    Fitted: model_, schema_ (the learned kind), spec_, history_, card_.
+    Fitted: model_, schema_ (the learned kind), spec_, history_, card_; condition_, the learned table of what is given.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         *,
         dim: int | None = None,
         kind: Any = "auto",
+        condition: Any = None,
         nets: Any = None,
         latent: Any = None,
         prior: Any = None,
@@ -90,6 +95,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.recipe = recipe
         self.dim = dim
         self.kind = kind
+        self.condition = condition
         self.nets = nets
         self.latent = latent
         self.prior = prior
@@ -110,16 +116,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     # ── fitting ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def fit(self, X: Any, y: Any = None) -> "Autoencoder":
-        """Learn from rows: a data frame, an array, pictures, or the path of a file. `y` is ignored.
+        """Learn from rows: a data frame, an array, pictures, or the path of a file. `y` is ignored unless `condition`
+        is True.
 
         Raises DataError for data that cannot be learned from and ConfigError for settings that cannot be. Ctrl-C keeps
         what was learned and raises KeyboardInterrupt.
         """
-        return self._fit(X)
+        return self._fit(X, y)
 
     def _fit(
         self,
         X: Any,
+        y: Any = None,
         *,
         report: Report | None = None,
         slots: Callable[[Spec, str], Slots] | None = None,
@@ -137,12 +145,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
-        feed = self._learn(raw, spec, team)
+        raw, given = apart(raw, self._condition, y)
+        if self._condition and given is None:
+            raise ConfigError("condition=True asks for labels, and there are none", hint="fit(X, y)")
+        self.condition_: Table | None = None
+        if given is not None:
+            table = Table().learn(given)
+            assert isinstance(table, Table)
+            self.condition_ = table
+        feed = self._learn(raw, given, spec, team)
         if self.dim is None and self.latent is None and isinstance(self.recipe, str) and self.recipe in recipes():
             # Sparse codes have more units than columns on purpose.
             spec = spec if spec.objective.name == "sparse" else with_dim(spec, min(spec.latent.dim, self.schema_.room))
         spec = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
-        self.spec_ = self._set(spec, "nets")
+        self.spec_ = replace(self._set(spec, "nets"), condition=self.condition_)
         self.model_ = self._build(seed)
         # Of a time limit at least half is for training, however long reading took.
         spent = min(time.perf_counter() - started, 0.5 * (self.spec_.train.time_limit or math.inf))
@@ -159,19 +175,24 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         )
         with atomic.uninterrupted():
             self.model_.to("cpu").eval()
-            self._n_features_out = self.spec_.latent.dim
+            self._n_features_out = self.model_.dim
             self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed)
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt
         return self
 
-    def _learn(self, raw: Any, spec: Spec, team: Team) -> Feed:
+    @property
+    def _condition(self) -> Any:
+        """True, or a list of names; false if nothing is given."""
+        return [self.condition] if isinstance(self.condition, str) else self.condition
+
+    def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team) -> Feed:
         """Learn the schema, and the rows as training takes them."""
         device = device_of(spec.train.device)
         if not isinstance(raw, Source):
             self.schema_: Kind = spec.kind.learn(raw)
-            return Resident(self.schema_.to_batch(raw), spec.train, device, team)
+            return Resident(self._batch(raw, given), spec.train, device, team)
         sampler = Sampler(raw, spec.train)
         self.schema_ = spec.kind.learn_blocks(sampler.blocks())
         columns = getattr(self.schema_, "columns", None)
@@ -232,6 +253,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "schema": self.schema_.summary[:100],
             "features": getattr(self, "n_features_in_", None),
             "names": [str(c) for c in getattr(self, "feature_names_in_", [])],
+            "condition": self._condition if self._condition else None,
             "contains": "weights, the schema (column names, levels, ranges) and a PCA of the training rows; no rows",
         }
 
@@ -241,41 +263,78 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Posterior means. float32 [rows, dim]"""
         return self.encode(X)[0]
 
-    def encode(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior means and standard deviations, each float32 [rows, dim]; deviations are 0 for a point latent."""
+    def encode(self, X: Any, given: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and standard deviations, each float32 [rows, dim]; deviations are 0 for a point latent.
+
+        given: of a model that was conditioned on y, the labels of these rows, or a dict for all of them.
+        """
         with torch.no_grad():
-            found = [self.model_.encode(batch) for batch in self.batches(X)]
-        return torch.cat([q.mean for q in found]).numpy(), torch.cat([q.stddev for q in found]).numpy()
+            found = [(q.mean, q.stddev) for b in self.batches(X, given) for q in [self.model_.encode(b)]]
+        mean, stddev = zip(*found, strict=True)
+        return torch.cat(mean).numpy(), torch.cat(stddev).numpy()
 
     def inverse_transform(self, X: "ArrayLike") -> Any:
         """Codes [rows, dim] back to data: the mean of each cell, the most probable level of a category."""
         return self.decode(X, "mean")
 
-    def decode(self, Z: "ArrayLike", of: str = "mean", random_state: Any = 0) -> Any:
-        """Codes [rows, dim] to data. of: "mean", "mode", or "sample" (one draw from p(x|z))."""
+    def reconstruct(self, X: Any, of: str = "mean", given: Any = None) -> Any:
+        """Rows through the bottleneck and back, with what is given of them told to both sides."""
+        self._require_fitted()
+        if self.condition_ is None:
+            return self.decode(self.transform(X), of)
+        known = apart(self.rows(X), self._condition, given)[1]
+        return self.decode(self.encode(X, given)[0], of, given=given if known is None else known)
+
+    def decode(self, Z: "ArrayLike", of: str = "mean", random_state: Any = 0, given: Any = None) -> Any:
+        """Codes [rows, dim] to data. of: "mean", "mode", or "sample" (one draw from p(x|z)). given: a dict for all rows
+        ({"plan": "gold"}), or a frame or labels with a row for each.
+        """
         if of not in ("mean", "mode", "sample"):
             raise ConfigError(f"what is shown of p(x|z) is 'mean', 'mode' or 'sample', not {of!r}")
         generator = torch.Generator().manual_seed(_seed(random_state))
+        z = self._codes(Z)
+        frame = self._given(given, len(z))
+        context = None if self.condition_ is None or frame is None else cells(self.condition_, frame)
 
-        def cells(z: Tensor) -> Tensor:
-            px = self.model_.decode(z)
+        def decoded(part: slice) -> Tensor:
+            told = None if context is None else self.model_.given(Batch(z[part], context=context[part]))
+            px = self.model_.decode(z[part], told)
             return px.sample(generator) if of == "sample" else (px.mode if of == "mode" else px.mean)
 
-        z = self._codes(Z)
         with torch.no_grad():
-            return self.schema_.restore(torch.cat([cells(z[i : i + ROWS]) for i in range(0, len(z), ROWS)]))
+            found = self.schema_.restore(torch.cat([decoded(slice(i, i + ROWS)) for i in range(0, len(z), ROWS)]))
+        if frame is None or self._condition is True:
+            return found
+        return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
 
-    def sample(self, n_samples: int = 1, *, random_state: Any = 0, of: str | None = None) -> Any:
-        """New rows: z from the prior, then `of` p(x|z): a "sample" for tables, the "mean" for pictures."""
+    def sample(self, n_samples: int = 1, *, random_state: Any = 0, of: str | None = None, given: Any = None) -> Any:
+        """New rows: z from the prior, then `of` p(x|z): a "sample" for tables, the "mean" for pictures. given: see
+        `decode`.
+        """
         self._require_fitted()
         if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
             raise ConfigError(f"n_samples must be 1 or more, not {n_samples!r}")
         seed = _seed(random_state)
         with torch.no_grad():
             z = self.model_.prior().sample(n_samples, torch.Generator().manual_seed(seed))
-        return self.decode(z.numpy(), of or self.schema_.shown, seed + 1)
+        return self.decode(z.numpy(), of or self.schema_.shown, seed + 1, given)
 
-    def score_samples(self, X: Any, samples: int = 64, random_state: Any = 0) -> np.ndarray:
+    def _given(self, given: Any, rows: int) -> pd.DataFrame | None:
+        """What is given of `rows` rows as a table; of a model with a condition, all unknown if nothing is said."""
+        if self.condition_ is None:
+            if given is not None:
+                raise ConfigError("the model is not conditional: nothing can be given", hint="fit it with condition=")
+            return None
+        return chosen(self.condition_, {} if given is None else given, rows)
+
+    def _batch(self, raw: Any, given: pd.DataFrame | None) -> Batch:
+        """Compact rows, with what is given of them."""
+        data = self.schema_.to_batch(raw)
+        if given is None or self.condition_ is None:
+            return data
+        return replace(data, context=cells(self.condition_, given))
+
+    def score_samples(self, X: Any, samples: int = 64, random_state: Any = 0, given: Any = None) -> np.ndarray:
         """Importance-weighted log p(x) of each row in nats: on average a lower bound; higher is more normal. [rows]
 
         Densities are in the data's own units, so that models of one table can be compared; missing cells are left out.
@@ -285,7 +344,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise ConfigError(f"samples must be 1 or more, not {samples}")
         seed = _seed(random_state)
         scores = []
-        for batch in self.batches(X):
+        for batch in self.batches(X, given):
             found = bounds(self.model_, batch, samples, torch.Generator().manual_seed(seed), shared=True)
             scores.append(found.log_p + self.schema_.log_volume(batch))
         return torch.cat(scores).float().numpy()
@@ -294,21 +353,25 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """The mean of `score_samples`."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 
-    def batches(self, X: Any) -> Iterator[Batch]:
+    def batches(self, X: Any, given: Any = None) -> Iterator[Batch]:
         """The rows of `X` as the model takes them, some at a time. Raises DataError if they do not fit the schema."""
-        return self.prepared(self.rows(X))
+        return self.prepared(self.rows(X), given)
 
     def rows(self, X: Any) -> Any:
         """`X` as raw data: read where it is a path, checked where it is an array or a frame."""
         self._require_fitted()
         return self._raw(X, self.schema_, reset=False)
 
-    def prepared(self, raw: Any) -> Iterator[Batch]:
+    def prepared(self, raw: Any, given: Any = None) -> Iterator[Batch]:
         """`batches` of what `rows` gave."""
         for part in (raw.read(i) for i in range(len(raw.sizes))) if isinstance(raw, Source) else [raw]:
-            data = self.schema_.to_batch(part)
+            found, known = apart(part, self._condition)
+            data = self.schema_.to_batch(found)
             if len(data) == 0:
                 raise DataError("found 0 rows", hint="check the file, or the filter before it")
+            if self.condition_ is not None or given is not None:
+                known = known if given is None else self._given(given, len(data))
+                data = self._batch(found, known)
             for start in range(0, len(data), ROWS):
                 yield self.schema_.prepare(data.rows(slice(start, start + ROWS)))
 
@@ -397,6 +460,7 @@ def load(path: str | Path) -> Autoencoder:
     def describe() -> None:
         ae.schema_ = from_json("kind", document.schema)
         ae.spec_ = replace(Spec.from_json(document.spec), kind=ae.schema_)
+        ae.condition_ = ae.spec_.condition
 
     def sizes() -> dict[str, tuple[str, tuple[int, ...]]]:
         # A skeleton without memory: a document that lies about its sizes must not cost any.
@@ -413,7 +477,7 @@ def load(path: str | Path) -> Autoencoder:
     ae._baseline = baseline.Baseline(found.pop("baseline.mean"), found.pop("baseline.components"))
     ae.model_.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.items()})
     ae.card_ = document.card
-    ae._n_features_out = ae.spec_.latent.dim
+    ae._n_features_out = ae.model_.dim
     _adopt(ae)
     return ae
 
@@ -422,6 +486,7 @@ def _adopt(ae: Autoencoder) -> None:
     """The constructor's settings of a loaded model, so that `clone` and `fit` again do the same."""
     ae.recipe = ae.spec_
     ae.random_state = ae.spec_.train.seed
+    ae.condition = ae.card_.get("condition")
     if ae.card_.get("features") is not None:
         ae.n_features_in_ = ae.card_["features"]
     if ae.card_.get("names"):

@@ -27,12 +27,15 @@ class Nets(Protocol):
 
 @dataclass(frozen=True)
 class Built:
-    """What a kind builds: the encoder and the width of its features, the decoder, and p(x|z)."""
+    """What a kind builds: the encoder and the width of what it gives, the decoder, and p(x|z). features: the shape of
+    what the encoder makes of a row's cells before its nets see them.
+    """
 
     encoder: nn.Module
     width: int
     decoder: nn.Module
     likelihood: Likelihood
+    features: tuple[int, ...]
 
 
 class Kind(ABC):

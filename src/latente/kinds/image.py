@@ -114,7 +114,7 @@ class Image(Kind):
         likelihood = self._likelihood().build(self.shape)
         body, width = nets.encoder(self.shape)
         decoder = nets.decoder(dim, likelihood.out_shape)
-        return Built(_Encoder(self.shape[0], body), width, decoder, likelihood)
+        return Built(_Encoder(self.shape[0], body), width, decoder, likelihood, self.shape)
 
     @property
     def nets(self) -> Nets:

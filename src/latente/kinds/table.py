@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from ..model.batch import Batch
+from ..model.condition import Condition
 from ..model.dists.base import Likelihood
 from ..model.dists.bernoulli import Bernoulli
 from ..model.dists.categorical import Categorical as Levels
@@ -129,11 +130,21 @@ class Table(Kind):
     def build(self, nets: Nets, dim: int) -> Built:
         columns = self.modelled
         likelihood = self._likelihood(columns)
-        body, width = nets.encoder((likelihood.features(torch.zeros(1, len(columns))).shape[1] + len(columns),))
-        owner = torch.tensor([i for i, size in _feature_order(columns) for _ in range(size)])
-        return Built(
-            _Encoder(likelihood, owner, len(columns), body), width, nets.decoder(dim, likelihood.out_shape), likelihood
-        )
+        owner = self._owner(columns)
+        size = (len(owner) + len(columns),)
+        body, width = nets.encoder(size)
+        encoder = _Encoder(likelihood, owner, len(columns), body)
+        return Built(encoder, width, nets.decoder(dim, likelihood.out_shape), likelihood, size)
+
+    def condition(self) -> Condition:
+        """This table as what is given to a model of something else."""
+        columns = self.modelled
+        return Condition(self._likelihood(columns), self._owner(columns), len(columns))
+
+    @staticmethod
+    def _owner(columns: list[Column]) -> Tensor:
+        """Of each feature, the column that it belongs to."""
+        return torch.tensor([i for i, size in _feature_order(columns) for _ in range(size)])
 
     @property
     def nets(self) -> Nets:

@@ -37,22 +37,19 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     shared: every row uses the same noise, so that its numbers do not depend on the rows beside it; unshared, errors of
     different rows are independent, which is better for a mean over rows.
     """
-    q, prior = model.encode(batch), model.prior()
+    q = model.encode(batch)
     samples = samples if q.has_density else 1
     rows, dim = q.mean.shape
     noise = torch.randn((samples, 1 if shared else rows, dim), generator=generator, device=q.mean.device)
     step = max(1, CHUNK // (rows * max(1, batch.x[0].numel())))
-    log_px, log_w = [], []
-    for start in range(0, samples, step):
-        z = q.draw(noise[start : start + step])
-        cells = model.decode(z).cells(batch.x)
-        if batch.observed is not None:
-            cells = cells.masked_fill(~batch.observed, 0.0)
-        log_px.append(cells.flatten(2).sum(-1))
-        log_w.append(log_px[-1] + prior.log_prob(z) - q.log_prob(z) if q.has_density else log_px[-1])
-    px, w = torch.cat(log_px), torch.cat(log_w)
+    passes = (model.run(batch, noise=noise[i : i + step], q=q) for i in range(0, samples, step))
+    log_px, log_w, kl = [], [], []
+    for out in passes:
+        log_px.append(out.log_px)
+        if q.has_density:
+            log_w.append(out.log_px + out.log_pz - out.log_qz)
+            kl.append(out.kl * len(out.z) / samples)
+    px = torch.cat(log_px)
     if not q.has_density:
         return Bounds(px[0], -px[0], torch.zeros_like(px[0]))
-    dims = prior.kl_dims(q)
-    kl = dims.sum(-1) if dims is not None else (px - w).mean(0)
-    return Bounds(torch.logsumexp(w, 0) - math.log(samples), -px.mean(0), kl)
+    return Bounds(torch.logsumexp(torch.cat(log_w), 0) - math.log(samples), -px.mean(0), torch.stack(kl).sum(0))

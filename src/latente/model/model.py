@@ -2,20 +2,22 @@
 
 encode(batch) -> q(z|x)        prior() -> p(z)        decode(z) -> p(x|z)
 
-batch ──corrupt──▶ encoder ──▶ head ──▶ q(z|x) ──sample──▶ z ──▶ decoder ──▶ likelihood ──▶ p(x|z)
-                                          └──── KL to p(z) ────┘                              └─ log p(batch|z)
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..errors import ConfigError
 from .batch import Batch
+from .condition import Condition
 from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
 from .priors.base import PriorModule
@@ -87,46 +89,75 @@ class Pass:
             )
 
 
-@final
-class Model(nn.Module):
-    """Encoder, latent head, prior, decoder and likelihood, joined.
+class Model(nn.Module, ABC):
+    """Encoder, q(z|x), p(z), decoder and p(x|z), joined: `Flat`, with one layer of latents, or a ladder of them.
 
-    `generator` is the only source of randomness of a pass. `progress` is the share of the training run that is done
-    (1 outside training): warm-ups follow it. `low_precision`: whether encoder and decoder compute in bfloat16.
+    `dim` numbers make a code. `generator` is the only source of randomness of a pass. `progress` is the share of the
+    training run that is done (1 outside training): warm-ups follow it. `low_precision`: whether encoder and decoder
+    compute in bfloat16. `condition` turns a batch's context into numbers; None where nothing is given. `memory` holds
+    the running numbers of an objective that has some: they go into checkpoints, not into the model file.
     """
+
+    dim: int
 
     def __init__(
         self,
         encoder: nn.Module,
-        head: nn.Module,
-        prior: PriorModule,
-        decoder: nn.Module,
         likelihood: Likelihood,
         corruption: Corruption | None = None,
+        condition: Condition | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.head, self.prior_module = encoder, head, prior
-        self.decoder, self.likelihood = decoder, likelihood
-        self.corruption = corruption
+        self.encoder, self.likelihood = encoder, likelihood
+        self.corruption, self.condition = corruption, condition
+        self.memory = nn.Module()
         self.generator: torch.Generator | None = None
         self.progress = 1.0
         self.low_precision = False
 
+    @abstractmethod
     def encode(self, batch: Batch) -> Posterior:
         """q(z|x) of each row."""
-        with self._low():
-            features = self.encoder(batch)
-        return self.head(features.float())
 
+    @abstractmethod
     def prior(self) -> PriorModule:
         """p(z)."""
-        return self.prior_module
 
-    def decode(self, z: Tensor) -> Dist:
-        """p(x|z) for z [..., d]; the distribution's batch shape is z's."""
-        with self._low():
-            params = self.decoder(z.flatten(0, -2))
-        return self.likelihood(params.float().unflatten(0, z.shape[:-1]))
+    @abstractmethod
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:
+        """p(x|z, c) for z [..., d] and c = `given`, [b, k] or [1, k]; the distribution's batch shape is z's."""
+
+    @abstractmethod
+    def run(
+        self,
+        batch: Batch,
+        samples: int = 1,
+        *,
+        noise: Tensor | None = None,
+        q: Posterior | None = None,
+        still: bool = False,
+    ) -> Pass:
+        """Encode, draw `samples` latents a row, decode; the target is the batch as it came.
+
+        noise: standard normal [s, b or 1, d] in place of fresh draws. q: the posterior of `batch`, if it is known.
+        still: the decoder's weights get no gradient from this pass.
+        """
+
+    @property
+    @abstractmethod
+    def output(self) -> nn.Module:
+        """The nets whose last layer gives the likelihood its numbers."""
+
+    def given(self, batch: Batch) -> Tensor | None:
+        """What is given, as numbers [b, k]: unknown where the batch says nothing; None of an unconditional model."""
+        if self.condition is None:
+            return None
+        context = self.condition.unknown(len(batch)) if batch.context is None else batch.context
+        return self.condition(context)
+
+    def mean_of(self, batch: Batch) -> Dist:
+        """p(x|z) of each row at its posterior mean. [1, b, *cells]"""
+        return self.decode(self.encode(batch).mean.unsqueeze(0), self.given(batch))
 
     def _low(self) -> AbstractContextManager[Any]:
         """Where the nets compute in bfloat16. Heads, densities, KL and losses never do."""
@@ -137,9 +168,9 @@ class Model(nn.Module):
     @torch.no_grad()
     def center(self, batch: Batch) -> None:
         """Set the decoder's last bias so that, before training, p(x|z) is the rows' own mean: nothing in the first
-        steps is spent on learning what a row looks like on average.
+        steps is spent on learning what a row looks like on average. A prior that starts from rows does so here.
         """
-        last = [m for m in self.decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+        last = [m for m in self.output.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
         params = self.likelihood.start(self.likelihood.features(batch.x).flatten(1).mean(0))
         assert last.bias is not None
         last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))
@@ -150,11 +181,91 @@ class Model(nn.Module):
             return batch
         return self.corruption(batch, self.likelihood.continuous, self.generator)
 
-    def run(self, batch: Batch, samples: int = 1) -> Pass:
-        """Encode, draw `samples` latents a row, decode; the target is the batch as it came."""
-        q = self.encode(self.corrupted(batch))
-        z = q.sample(samples, self.generator)
-        px = self.decode(z)
+    def forgetful(self, batch: Batch) -> Batch:
+        """The batch with some of what is given hidden, in training: so a use that is told nothing is one it knows."""
+        if self.condition is None or batch.context is None or not self.training:
+            return batch
+        return replace(batch, context=self.condition.forget(batch.context, self.generator))
+
+
+@final
+class Flat(Model):
+    """One layer of latents: a head on the encoder's features, a prior, and a decoder.
+
+    batch ──corrupt──▶ encoder ──▶ head ──▶ q(z|x) ──sample──▶ z ──▶ decoder ──▶ likelihood ──▶ p(x|z)
+                          given ────┘                          given ────┘
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        prior: PriorModule,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        corruption: Corruption | None = None,
+        condition: Condition | None = None,
+        dim: int = 0,
+    ) -> None:
+        super().__init__(encoder, likelihood, corruption, condition)
+        self.head, self.prior_module, self.decoder, self.dim = head, prior, decoder, dim
+
+    def encode(self, batch: Batch) -> Posterior:
+        with self._low():
+            features = self.encoder(batch)
+        return self._posterior(features, self.given(batch))
+
+    def posterior(self, features: Tensor) -> Posterior:
+        """q(z|x) of rows that are features [b, ...] of the encoder's body already."""
+        with self._low():
+            found = self.encoder.body(features)  # type: ignore[operator]
+        unknown = None if self.condition is None else self.condition(self.condition.unknown(len(features)))
+        return self._posterior(found, unknown)
+
+    def _posterior(self, features: Tensor, given: Tensor | None) -> Posterior:
+        return self.head(features.float() if given is None else torch.cat([features.float(), given], -1))
+
+    def prior(self) -> PriorModule:
+        return self.prior_module.of(self)
+
+    @property
+    def output(self) -> nn.Module:
+        return self.decoder
+
+    def center(self, batch: Batch) -> None:
+        super().center(batch)
+        with torch.no_grad():
+            self.prior_module.start(self, batch)
+
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:
+        return self._decode(self.decoder, z, given)
+
+    def _decode(self, decoder: Callable[[Tensor], Tensor], z: Tensor, given: Tensor | None) -> Dist:
+        if self.condition is not None:
+            given = self.condition(self.condition.unknown(1)) if given is None else given
+            z = torch.cat([z, given.expand(*z.shape[:-1], given.shape[-1])], -1)
+        with self._low():
+            params = decoder(z.flatten(0, -2))
+        return self.likelihood(params.float().unflatten(0, z.shape[:-1]))
+
+    def run(
+        self,
+        batch: Batch,
+        samples: int = 1,
+        *,
+        noise: Tensor | None = None,
+        q: Posterior | None = None,
+        still: bool = False,
+    ) -> Pass:
+        batch = self.forgetful(batch)
+        q = self.encode(self.corrupted(batch)) if q is None else q
+        z = q.sample(samples, self.generator) if noise is None else q.draw(noise)
+        decoder: Callable[[Tensor], Tensor] = self.decoder
+        if still:
+            decoder = partial(
+                functional_call, self.decoder, {n: p.detach() for n, p in self.decoder.named_parameters()}
+            )
+        px = self._decode(decoder, z, self.given(batch))
         if self.training:
             self.likelihood.observe(px, batch)
         return Pass(q, self.prior(), z, px, batch, q.penalty)

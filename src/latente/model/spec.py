@@ -12,10 +12,11 @@ from typing import Any, Literal
 import torch
 
 from ..errors import ConfigError, DataError
-from ..parts import build, from_json, nearest, to_json
+from ..parts import build, find, from_json, names, nearest, to_json
 from .latents.gaussian import Gaussian
-from .model import Model
+from .model import Flat, Model
 from .objectives.elbo import Elbo
+from .priors.base import Host
 from .priors.standard import Standard
 
 ROLES = ("kind", "nets", "latent", "prior", "objective", "corruption")
@@ -72,7 +73,9 @@ class Train:
 
 @dataclass(frozen=True, repr=False)
 class Spec:
-    """Parts by role, and the training. `kind` and `nets` None: chosen from the data."""
+    """Parts by role, and the training. `kind` and `nets` None: chosen from the data. condition: the fitted table of
+    what is given beside each row, or None.
+    """
 
     kind: Any = None
     nets: Any = None
@@ -81,6 +84,7 @@ class Spec:
     objective: Any = field(default_factory=Elbo)
     corruption: Any = None
     train: Train = field(default_factory=Train)
+    condition: Any = None
 
     def __repr__(self) -> str:
         # A fitted kind holds a table's every level: names are what a reader of an estimator wants.
@@ -90,7 +94,8 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """The document: every part with every setting."""
         parts = {role: None if getattr(self, role) is None else to_json(getattr(self, role)) for role in ROLES}
-        return parts | {"train": {f.name: getattr(self.train, f.name) for f in fields(Train)}}
+        given = {} if self.condition is None else {"condition": to_json(self.condition)}
+        return parts | {"train": {f.name: getattr(self.train, f.name) for f in fields(Train)}} | given
 
     @classmethod
     def from_json(cls, document: Any) -> "Spec":
@@ -98,9 +103,11 @@ class Spec:
         if not isinstance(document, dict):
             raise ConfigError(f"a specification is a table of parts, not {document!r}")
         for key in document:
-            if key not in (*ROLES, "train"):
+            if key not in (*ROLES, "train", "condition"):
                 raise ConfigError(f"a specification has no key {key!r}", hint=nearest(key, (*ROLES, "train")))
         parts = {r: from_json(r, document[r]) for r in ROLES if document.get(r) is not None}
+        if document.get("condition") is not None:
+            parts["condition"] = from_json("kind", document["condition"])
         return cls(**parts, train=build(Train, document.get("train", {}), "train"))
 
     def override(self, path: str, value: Any) -> "Spec":
@@ -118,14 +125,37 @@ class Spec:
         return Spec.from_json(document)
 
     def model(self, seed: int) -> Model:
-        """The untrained model of a spec whose kind is fitted. Its weights depend on `seed` alone."""
+        """The untrained model of a spec whose kind is fitted. Its weights depend on `seed` alone.
+
+        Raises ConfigError for parts that do not go together.
+        """
+        if hasattr(self.objective, "needs"):
+            self.objective.needs(self)
         with seeded(seed):
-            built = self.kind.build(self.nets or self.kind.nets, self.latent.dim)
-            head = self.latent.build(built.width)
-            model: Model
-            prior = self.prior.build(self.latent.dim, lambda batch: model.encode(batch))
-        model = Model(built.encoder, head, prior, built.decoder, built.likelihood, self.corruption)
+            model = self.latent.model(self) if hasattr(self.latent, "model") else self._flat()
+        for name, value in (self.objective.memory() if hasattr(self.objective, "memory") else {}).items():
+            model.memory.register_buffer(name, value, persistent=False)
         return model
+
+    def _flat(self) -> Flat:
+        on, over = (getattr(part, "support", "numbers") for part in (self.latent, self.prior))
+        if on != over:
+            raise ConfigError(
+                f"latent {self.latent.name!r} gives {on}, and prior {self.prior.name!r} is over {over}",
+                hint=f"set prior to one of: {', '.join(n for n in names('prior') if _support(n) == on)}",
+            )
+        condition = None if self.condition is None else self.condition.condition()
+        more = 0 if condition is None else condition.width
+        built = self.kind.build(self.nets or self.kind.nets, self.latent.dim + more)
+        head = self.latent.build(built.width + more)
+        prior = self.prior.build(Host(self.latent.dim, built.features, head))
+        return Flat(
+            built.encoder, head, prior, built.decoder, built.likelihood, self.corruption, condition, self.latent.dim
+        )
+
+
+def _support(prior: str) -> str:
+    return getattr(find("prior", prior), "support", "numbers")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Baseline:
 def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """The features [n, f] of prepared rows, and the model's expectation of them from each row's mean code."""
     with torch.no_grad():
-        expected = model.decode(model.encode(batch).mean.unsqueeze(0)).expectation[0]
+        expected = model.mean_of(batch).expectation[0]
         return model.likelihood.features(batch.x).flatten(1).cpu().numpy(), expected.cpu().numpy()
 
 

@@ -119,7 +119,7 @@ class Resident(Feed):
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for tensor in (self.data.x, self.data.observed):
+        for tensor in (self.data.x, self.data.observed, self.data.context):
             if tensor is not None:
                 digest.update(str(tuple(tensor.shape)).encode())
                 digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

@@ -18,7 +18,7 @@ from ..model.batch import Batch
 from ..model.latents.gaussian import HIGHEST, LOWEST
 from ..model.latents.gaussian import Head as GaussianHead
 from ..model.latents.point import Head as PointHead
-from ..model.model import Loss, Model
+from ..model.model import Flat, Loss, Model
 from ..model.nets.layers import Stack, Work
 from ..model.objectives.ae import Ae
 from ..model.objectives.elbo import Elbo
@@ -29,13 +29,15 @@ Step = Callable[[Batch], Loss]
 
 def step_of(model: Model, objective: Any, onednn: bool = False) -> Step | None:
     """The written-out step of a model that is `known`, else None. onednn: see `Work`."""
-    return _Step(model, objective, onednn) if known(model, objective) else None
+    return _Step(model, objective, onednn) if isinstance(model, Flat) and known(model, objective) else None
 
 
 def known(model: Model, objective: Any) -> bool:
     """Whether the step of a model can be written out: on the CPU, with nets of one `Stack` each, a Gaussian latent
     under a standard normal prior and the objective `elbo` of one draw without free bits, or either latent with `ae`.
     """
+    if type(model) is not Flat or model.condition is not None:
+        return False
     if _stack(getattr(model.encoder, "body", None)) is None or _stack(model.decoder) is None:
         return False
     if any(p.device.type != "cpu" or not p.requires_grad for p in model.parameters()):
@@ -55,7 +57,7 @@ def _stack(body: Any) -> Stack | None:
 
 
 class _Step:
-    def __init__(self, model: Model, objective: Any, onednn: bool) -> None:
+    def __init__(self, model: Flat, objective: Any, onednn: bool) -> None:
         self.model, self.objective, self.onednn = model, objective, onednn
         found = _stack(model.encoder.body), _stack(model.decoder)
         self.nets = [net for net in found if net is not None]

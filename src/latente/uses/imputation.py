@@ -20,10 +20,10 @@ def expected(ae: Autoencoder, batch: Batch, rounds: int) -> Tensor:
     if batch.observed is None:
         return batch.x
     # The first round knows only what was seen; what it fills is then seen as if it had been there.
-    guess = ae.model_.decode(ae.model_.encode(batch).mean.unsqueeze(0)).mean[0]
+    guess = ae.model_.mean_of(batch).mean[0]
     for _ in range(rounds - 1):
         filled = replace(batch, x=torch.where(batch.observed, batch.x, guess), observed=None)
-        guess = ae.model_.decode(ae.model_.encode(filled).mean.unsqueeze(0)).mean[0]
+        guess = ae.model_.mean_of(filled).mean[0]
     return torch.where(batch.observed, batch.x, guess)
 
 

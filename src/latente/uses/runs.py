@@ -61,11 +61,13 @@ def fit(
     """
     show = (lambda row, history: None) if quiet or not team.leads else printer()
     if output is None:
-        return ae._fit(data.raw, report=show, team=team, started=started)
+        return ae._fit(data.raw, data.labels, report=show, team=team, started=started)
     # The leader's, where each process has a default of its own.
     target = Path(team.gathered(str(output))[0])
     if target.suffix == ".safetensors":
-        with _uninterrupted_after(ae, partial(ae._fit, data.raw, report=show, team=team, started=started), target):
+        with _uninterrupted_after(
+            ae, partial(ae._fit, data.raw, data.labels, report=show, team=team, started=started), target
+        ):
             if team.leads:
                 ae.save(target)
         return ae
@@ -207,7 +209,13 @@ def _go(
     )
     with _alone_in(target) if team.leads else contextlib.nullcontext():
         work = partial(
-            ae._fit, data.raw, report=log, slots=partial(_slots, target, run, team), team=team, started=started
+            ae._fit,
+            data.raw,
+            data.labels,
+            report=log,
+            slots=partial(_slots, target, run, team),
+            team=team,
+            started=started,
         )
         with _uninterrupted_after(ae, work, target):
             if team.leads:

@@ -34,7 +34,8 @@ def denoise(
     with torch.no_grad():
         for batch in model.batches(data):
             q = model.model_.encode(batch)
-            draws = (model.model_.decode(q.sample(1, generator)).expectation[0] for _ in range(samples))
+            told = model.model_.given(batch)
+            draws = (model.model_.decode(q.sample(1, generator), told).expectation[0] for _ in range(samples))
             mean = torch.stack(tuple(draws)).mean(0)
             clean.append(model.model_.likelihood.from_features(mean))
     return model.schema_.restore(torch.cat(clean))

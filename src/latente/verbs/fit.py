@@ -19,6 +19,10 @@ def fit(
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
+    condition_col: Annotated[
+        list[str] | None,
+        "a column that is given and not modelled, for `sample --given`; of pictures 'label': the folder",
+    ] = None,
     epochs: Annotated[int | None, "passes over the rows; planned from their number unless given"] = None,
     time_limit: Annotated[
         str | None,
@@ -70,6 +74,7 @@ def fit(
         recipe,
         dim=dim,
         kind=kind,
+        condition=list(condition_col) if condition_col else None,
         epochs=epochs,
         time_limit=seconds(time_limit),
         precision=precision,

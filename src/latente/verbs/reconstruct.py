@@ -19,4 +19,4 @@ def reconstruct(
 
     Missing cells come back filled. Raises DataError if the data do not fit the model.
     """
-    return model.inverse_transform(model.transform(data))
+    return model.reconstruct(data)

@@ -1,11 +1,28 @@
 """The interface of p(z)."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..batch import Batch
 from ..latents.base import Posterior
+
+if TYPE_CHECKING:
+    from ..model import Flat
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a prior is told of its model: the code's dimensions, the shape of the features that the encoder's body
+    takes, and the head that makes q(z|x).
+    """
+
+    dim: int
+    features: tuple[int, ...] = ()
+    head: nn.Module | None = None
 
 
 class PriorModule(nn.Module, ABC):
@@ -20,6 +37,13 @@ class PriorModule(nn.Module, ABC):
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         """n draws. [n, d]"""
+
+    def of(self, model: "Flat") -> "PriorModule":
+        """This prior for one pass of its model: here a prior that is made of encodings looks at the encoder."""
+        return self
+
+    def start(self, model: "Flat", batch: Batch) -> None:
+        """Before training: begin at these rows, if that is where this prior begins."""
 
     def kl_dims(self, q: Posterior) -> Tensor | None:
         """KL(q ‖ p) of each dimension [b, d] where it has a closed form; None where it has not."""

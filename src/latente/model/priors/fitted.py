@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from ...parts import part, require
-from ..batch import Batch
-from ..latents.base import Posterior
-from .base import PriorModule
+from .base import Host, PriorModule
 
 
 class _Fitted(PriorModule):
@@ -70,6 +67,6 @@ class Fitted:
     def __post_init__(self) -> None:
         require(self.components >= 1, self, "components", "1 or more")
 
-    def build(self, dim: int, encode: Callable[[Batch], Posterior]) -> PriorModule:
-        """The prior in `dim` dimensions."""
-        return _Fitted(dim, self.components)
+    def build(self, host: Host) -> PriorModule:
+        """The prior of a model."""
+        return _Fitted(host.dim, self.components)

@@ -1,16 +1,13 @@
 """A mixture of diagonal Gaussians as prior, learned with the model."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ...parts import part, require
-from ..batch import Batch
-from ..latents.base import Posterior
-from .base import PriorModule
+from .base import Host, PriorModule
 
 
 class _Mixture(PriorModule):
@@ -43,6 +40,6 @@ class Mixture:
     def __post_init__(self) -> None:
         require(self.components >= 1, self, "components", "1 or more")
 
-    def build(self, dim: int, encode: Callable[[Batch], Posterior]) -> PriorModule:
-        """The prior in `dim` dimensions."""
-        return _Mixture(dim, self.components)
+    def build(self, host: Host) -> PriorModule:
+        """The prior of a model."""
+        return _Mixture(host.dim, self.components)

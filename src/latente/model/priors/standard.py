@@ -1,17 +1,15 @@
 """The standard normal prior."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...parts import part
-from ..batch import Batch
 from ..latents.base import Posterior
 from ..latents.gaussian import DiagonalGaussian
-from .base import PriorModule
+from .base import Host, PriorModule
 
 
 class StandardNormal(PriorModule):
@@ -41,6 +39,6 @@ class StandardNormal(PriorModule):
 class Standard:
     """p(z) = N(0, I). The KL of a Gaussian q has a closed form (Kingma & Welling 2014, arXiv:1312.6114, app. B)."""
 
-    def build(self, dim: int, encode: Callable[[Batch], Posterior]) -> PriorModule:
-        """The prior in `dim` dimensions."""
-        return StandardNormal(dim)
+    def build(self, host: Host) -> PriorModule:
+        """The prior of a model."""
+        return StandardNormal(host.dim)

@@ -1,0 +1,116 @@
+"""Models of p(x|z, c): what is given is told to both sides, kept in the file, and put back where it was."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import latente as lt
+from latente.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def plans():
+    """600 rows whose height depends on the plan alone: basic 0, plus 5, gold 10, each ± .5; weight is noise."""
+    rng = np.random.default_rng(0)
+    plan = rng.choice(["basic", "plus", "gold"], 600)
+    height = np.select([plan == "basic", plan == "plus"], [0.0, 5.0], 10.0) + rng.normal(0, 0.5, 600)
+    return pd.DataFrame({"height": height, "plan": plan, "weight": rng.normal(size=600)})
+
+
+@pytest.fixture(scope="module")
+def fitted(plans):
+    return lt.Autoencoder("vae", dim=1, condition="plan", steps=800, lr=5e-3, random_state=0).fit(plans)
+
+
+def test_samples_follow_what_is_given_and_have_the_columns_of_the_data(fitted, plans):
+    for plan, height in (("basic", 0.0), ("plus", 5.0), ("gold", 10.0)):
+        new = fitted.sample(300, given={"plan": plan})
+        assert list(new.columns) == list(plans.columns)
+        assert (new["plan"] == plan).all()
+        # The mean of 300 draws of deviation .5 has a standard error of .03; the rest is the fit's.
+        assert new["height"].mean() == pytest.approx(height, abs=0.7)
+
+
+def test_what_is_not_given_is_unknown_and_samples_spread_over_all_plans(fitted):
+    new = fitted.sample(500)
+    assert new["plan"].isna().all()
+    assert new["height"].std() > 1.0
+
+
+def test_a_conditional_model_comes_back_from_its_file(fitted, plans, tmp_path):
+    fitted.save(tmp_path / "m.safetensors")
+    again = lt.load(tmp_path / "m.safetensors")
+    assert again.sample(50, given={"plan": "gold"}).equals(fitted.sample(50, given={"plan": "gold"}))
+    assert np.array_equal(again.score_samples(plans), fitted.score_samples(plans))
+    assert lt.info(tmp_path / "m.safetensors")["condition"] == ["plan"]
+
+
+def test_verbs_put_what_was_given_back_and_gaps_in_it_are_allowed(fitted, plans):
+    rows = plans.head(20).copy()
+    rows.loc[0, "plan"] = None
+    back = lt.reconstruct(fitted, rows)
+    assert list(back.columns) == list(rows.columns)
+    assert back["plan"][1:].tolist() == rows["plan"][1:].tolist()
+    rows.loc[3, "weight"] = np.nan
+    filled = lt.impute(fitted, rows)
+    assert filled["weight"].notna().all()
+    assert pd.isna(filled.loc[0, "plan"])
+    assert np.isfinite(lt.denoise(fitted, rows)["height"]).all()
+    assert lt.evaluate(fitted, rows, samples=10)["rows"] == 20
+
+
+def test_labels_condition_pictures_and_unknown_labels_are_refused(dots):
+    y = (dots.reshape(len(dots), 8, 8).argmax(1).max(1) > 3).astype(int)
+    ae = lt.Autoencoder("vae", dim=2, condition=True, steps=30, random_state=0).fit(dots, y)
+    assert ae.sample(5, given={"y": 1}).shape == (5, 8, 8)
+    assert not np.array_equal(ae.sample(5, given={"y": 1}), ae.sample(5, given={"y": 0}))
+    mean, _ = ae.encode(dots, given=y)
+    assert not np.array_equal(mean, ae.transform(dots))
+    assert ae.reconstruct(dots, given=y).shape == dots.shape
+    with pytest.raises(ConfigError, match="has no value 7"):
+        ae.sample(5, given={"y": 7})
+    with pytest.raises(ConfigError, match="not conditioned on 'plan'"):
+        ae.sample(5, given={"plan": "gold"})
+
+
+def test_y_is_ignored_unless_asked_for(dots):
+    y = np.arange(len(dots)) % 2
+    plain = lt.Autoencoder("vae", dim=2, steps=5, random_state=0).fit(dots)
+    assert np.array_equal(
+        plain.transform(dots), lt.Autoencoder("vae", dim=2, steps=5, random_state=0).fit(dots, y).transform(dots)
+    )
+    with pytest.raises(ConfigError, match="not conditional"):
+        plain.sample(3, given={"y": 1})
+
+
+@pytest.mark.parametrize(
+    ("condition", "y", "error", "words"),
+    [
+        (True, None, ConfigError, "asks for labels"),
+        ("plam", None, ConfigError, "no column 'plam'"),
+        (["height", "plan", "weight"], None, ConfigError, "every column is given"),
+        (True, [1, 2, 3], DataError, "3 labels"),
+    ],
+)
+def test_what_cannot_be_given_is_named(plans, condition, y, error, words):
+    with pytest.raises(error, match=words):
+        lt.Autoencoder("vae", dim=1, condition=condition, steps=2).fit(plans, y)
+
+
+def test_the_command_line_conditions_and_samples(plans, tmp_path):
+    plans.to_csv(tmp_path / "plans.csv", index=False)
+
+    def latente(*words):
+        command = [str(Path(sys.executable).parent / "latente"), *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    latente("fit", "plans.csv", "--condition-col", "plan", "--epochs", "2", "-o", "run", "--quiet")
+    done = latente("sample", "run", "-n", "3", "--given", "plan=gold")
+    assert done.stdout.splitlines()[0] == "height,plan,weight"
+    assert all(",gold," in row for row in done.stdout.splitlines()[1:])
+    odd = latente("sample", "run", "--given", "plan=silver")
+    assert (odd.returncode, "has no value 'silver'" in odd.stderr) == (2, True)
