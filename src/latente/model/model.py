@@ -73,7 +73,11 @@ class Pass:
     def kl(self) -> Tensor:
         """KL(q(z|x) ‖ p(z)) of each row: exact where it has a closed form, else from the draws. [b]"""
         dims = self.kl_dims
-        return dims.sum(-1) if dims is not None else (self.log_qz - self.log_pz).mean(0)
+        if dims is not None:
+            return dims.sum(-1)
+        # The entropy of q, where it is known, need not be estimated.
+        entropy = self.q.entropy
+        return (self.log_qz - self.log_pz).mean(0) if entropy is None else -entropy - self.log_pz.mean(0)
 
     @cached_property
     def kl_dims(self) -> Tensor | None:

@@ -144,6 +144,11 @@ class Spec:
                 f"latent {self.latent.name!r} gives {on}, and prior {self.prior.name!r} is over {over}",
                 hint=f"set prior to one of: {', '.join(n for n in names('prior') if _support(n) == on)}",
             )
+        if getattr(self.prior, "density", False) and not getattr(self.latent, "density", True):
+            raise ConfigError(
+                f"prior {self.prior.name!r} is made of densities q(z|x), which latent {self.latent.name!r} has not",
+                hint="set prior to 'fitted', or the latent to 'gaussian'",
+            )
         condition = None if self.condition is None else self.condition.condition()
         more = 0 if condition is None else condition.width
         built = self.kind.build(self.nets or self.kind.nets, self.latent.dim + more)

@@ -40,7 +40,9 @@ def known(model: Model, objective: Any) -> bool:
         return False
     if _stack(getattr(model.encoder, "body", None)) is None or _stack(model.decoder) is None:
         return False
-    if any(p.device.type != "cpu" or not p.requires_grad for p in model.parameters()):
+    # A prior that is fitted when training is over has no part in a step.
+    own = [p for n, p in model.named_parameters() if not n.startswith("prior_module.")]
+    if any(p.device.type != "cpu" or not p.requires_grad for p in own):
         return False
     gaussian = type(model.head) is GaussianHead
     if type(objective) is Elbo:
@@ -68,7 +70,7 @@ class _Step:
         self.weights = [w for net in self.nets for w in net.weights]
         written = {id(w) for w in (*self.weights, head.weight, head.bias)}
         # Those of which only some batches have gradients: what stands in a gap, learned scales.
-        self.others = [p for p in model.parameters() if id(p) not in written]
+        self.others = [p for p in model.parameters() if id(p) not in written and p.requires_grad]
         self.shape: tuple[int, torch.dtype] | None = None
 
     def __call__(self, batch: Batch) -> Loss:
@@ -139,7 +141,7 @@ class _Step:
     def _make(self, rows: int, dtype: torch.dtype) -> None:
         """Buffers for so many rows, unless they are there; and for the gradients, where the optimiser made none."""
         for w in self.model.parameters():
-            if w.grad is None:
+            if w.grad is None and w.requires_grad:
                 w.grad = torch.empty_like(w)
         if self.shape == (rows, dtype):
             return

@@ -28,6 +28,11 @@ class Posterior(ABC):
         """A scalar."""
         return self.mean.new_zeros(())
 
+    @property
+    def entropy(self) -> Tensor | None:
+        """−E log q(z|x) in nats where it has a closed form. [b]"""
+        return None
+
     def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
         """Reparametrised draws. [samples, b, d]"""
         shape = (samples, *self.mean.shape)
@@ -40,3 +45,11 @@ class Posterior(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z|x) of z [s, b, d], in nats. [s, b]"""
+
+    def rows(self, index: Tensor) -> "Posterior":
+        """q of the rows of `index` [n]."""
+        raise NotImplementedError
+
+    def log_prob_pairs(self, z: Tensor) -> Tensor:
+        """log q_k(z_n) of every z [n, d] under every row's q. [n, b]"""
+        return self.log_prob(z.unsqueeze(1).expand(len(z), *self.mean.shape))
