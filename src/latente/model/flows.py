@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .nets.layers import Activate
+from .nets.layers import Stack
 
 # Bound on |log scale| of one coupling: e² each way, so that a few couplings reach any scale and one bad step none.
 STEEPEST = 2.0
@@ -27,10 +27,12 @@ class RealNVP(nn.Module):
         self.register_buffer("masks", masks, persistent=False)
         self.nets = nn.ModuleList()
         for _ in range(couplings):
-            last = nn.Linear(width, 2 * dim)
-            nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
-            hidden = (nn.Linear(dim + given, width), Activate("silu"), nn.Linear(width, width), Activate("silu"))
-            self.nets.append(nn.Sequential(*hidden, last))
+            net = Stack((dim + given, width, width, 2 * dim), "silu", residual=False, open_end=True)
+            for weight in net.weights[-2:]:
+                nn.init.zeros_(weight)
+            self.nets.append(net)
+        # Whether the nets compute in bfloat16, while training. What they say is applied in float32.
+        self.low_precision = False
 
     def forward(self, z: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """From z [..., d] to e [..., d], and log |det ∂e/∂z| [...]."""
@@ -50,12 +52,13 @@ class RealNVP(nn.Module):
             total = total - log_scale.sum(-1)
         return e, total
 
-    @staticmethod
-    def _pair(net: nn.Module, z: Tensor, mask: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _pair(self, net: nn.Module, z: Tensor, mask: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """log scale and shift of the numbers outside of the mask, from those inside."""
         seen = z * mask
         if given is not None:
             seen = torch.cat([seen, given.expand(*z.shape[:-1], given.shape[-1])], -1)
-        log_scale, shift = net(seen).chunk(2, -1)
+        with torch.autocast(z.device.type, torch.bfloat16, enabled=self.low_precision):
+            said = net(seen.flatten(0, -2)).float().unflatten(0, z.shape[:-1])
+        log_scale, shift = said.chunk(2, -1)
         free = 1 - mask
         return STEEPEST * torch.tanh(log_scale / STEEPEST) * free, shift * free

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from ...parts import part, require
 from ..flows import RealNVP
 from .base import Host, PriorModule
 from .fitting import maximise
+
+if TYPE_CHECKING:
+    from ..model import Flat
 
 
 class _Flow(PriorModule):
@@ -24,6 +28,10 @@ class _Flow(PriorModule):
         # Codes of an autoencoder have any place and size; learned jointly, these stay 0 and 1.
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("spread", torch.ones(dim))
+
+    def of(self, model: "Flat") -> PriorModule:
+        self.flow.low_precision = model.low_precision
+        return self
 
     def log_prob(self, z: Tensor) -> Tensor:
         e, log_det = self.flow((z - self.center) / self.spread)
