@@ -9,9 +9,9 @@ from sklearn.ensemble import RandomForestClassifier
 
 from ..errors import DataError
 
-# As is usual since Locatello et al. 2019 (arXiv:1811.12359, app. C): equal widths between a code's smallest and largest.
+# As is usual since Locatello et al. 2019 (arXiv:1811.12359): equal widths between a code's smallest and largest value.
 BINS = 20
-# Rows that the forests of DCI see; beyond, importances change in the third digit only.
+# Rows that DCI sees at most: its forests take some seconds of them.
 ROWS = 10_000
 TREES = 10
 # Rows in the smallest leaf of DCI's trees; which of them, is chosen for each factor on rows held out.
@@ -45,8 +45,8 @@ def mig(codes: np.ndarray, factors: np.ndarray, bins: int = BINS) -> Mig:
     """Mutual information gap: how far the best code of a factor is ahead of the second. From 0 to 1.
 
     (1/k) Σ_k (I(z_j; v_k) − max_{i≠j} I(z_i; v_k)) / H(v_k), where j is the code that knows most of v_k.
-    Source: Chen et al. 2018 (arXiv:1802.04942), sec. 4.1, eq. 6. Choices: codes are posterior means, not draws, in `bins`
-    bins of equal width; informations and entropies are of the rows' own frequencies. Their bias, about
+    Source: Chen et al. 2018 (arXiv:1802.04942), sec. 4.1. Choices: codes are posterior means, not draws, in
+    `bins` bins of equal width; informations and entropies are of the rows' own frequencies. Their bias, about
     (bins − 1)(levels − 1) / 2n nats, is that of both codes and mostly falls out of the gap: give 10,000 rows or more.
     A factor that runs in a circle (rotation) needs two codes, so that a perfect model can have no gap there.
     """
@@ -65,7 +65,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> Dci:
     C = mean_j (1 − H_d(R_·j / Σ_i R_ij)): is a factor in one code? H_b is the entropy to base b.
     I: accuracy on new rows, from guessing the commonest level (0) to never wrong (1), mean over factors.
     Source: Eastwood & Williams 2018 ("A framework for the quantitative evaluation of disentangled representations",
-    ICLR), sec. 2. Choices: R are the impurity importances of forests of 10 trees that choose among all codes at every
+    ICLR). Choices: R are the impurity importances of forests of 10 trees that choose among all codes at every
     split; three fifths of the rows are for learning, one for choosing the leaves' size, one for I; I is in that form so
     that factors of few and of many levels can be averaged.
     """

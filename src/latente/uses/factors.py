@@ -1,9 +1,9 @@
 """Pictures whose causes are known: one shape, its size, its turn and its place, drawn here, without a file.
 
-What dSprites (Matthey et al. 2017) is for, in pictures of 32×32 that are drawn on demand. Differences, on purpose: every
-shape looks different at each of its turns (a square or an ellipse does not, so that nobody could tell its turn); all
-shapes of one scale cover the same area and stand on their centre of mass, so that no factor gives a hint of another; and
-edges are anti-aliased.
+What dSprites (Matthey et al. 2017) is for, in pictures of 32×32 that are drawn on demand. Differences, on purpose:
+every shape looks different at each of its turns (a square or an ellipse does not, so that nobody could tell its turn);
+all shapes of one scale cover the same area and turn round their centre of mass, so that no factor gives a hint of
+another; and edges are anti-aliased.
 """
 
 import math
@@ -16,7 +16,7 @@ from ..errors import ConfigError
 
 SIDE = 32
 SHAPES = ("heart", "wedge", "half-disc")
-# Square root of the area in pixels, smallest and largest. The wedge's tip is 1.03 of it from its centre, and the centres
+# Square root of the area in pixels, smallest and largest. The wedge's tip is 1.03 of it from its centre, and centres
 # keep 9.5 pixels from the border: nothing is ever cut off.
 SMALLEST, LARGEST, MARGIN = 5.0, 9.0, 9.5
 NAMES = ("shape", "scale", "rotation", "x", "y")
@@ -37,8 +37,8 @@ class Factored(NamedTuple):
 def make(n: int, seed: int = 0) -> Factored:
     """n pictures, every factor drawn uniformly and independently (so two of them can be the same). uint8 [n, 32, 32]
 
-    shape: heart, wedge or half-disc; scale: 6 sizes, as areas from 5² to 9² pixels; rotation: 20 turns of 18°, a full circle (so
-    turn 19 is beside turn 0); x and y: 16 places each, 0.87 of a pixel apart. 92,160 different pictures.
+    shape: heart, wedge or half-disc; scale: 6 sizes, of areas from 5² to 9² pixels; rotation: 20 turns of 18°, a full
+    circle (so turn 19 is beside turn 0); x and y: 16 places each, 0.87 of a pixel apart. 92,160 different pictures.
     """
     if n < 1:
         raise ConfigError(f"n must be 1 or more, not {n!r}")
