@@ -39,8 +39,7 @@ def test_every_level_of_a_factor_is_drawn_equally_often(data):
 def test_scale_is_the_area_and_place_the_centre_of_mass_for_every_shape_and_turn(data):
     x, y, mass = centres(data)
     side = SMALLEST + (LARGEST - SMALLEST) * data.factors[:, 1] / 5
-    # At a corner anti-aliasing sees two edges as one: in small wedges that is worth up to 4.5 % of the area and a seventh
-    # of a pixel of the place.
+    # At a corner anti-aliasing sees two edges as one: in small wedges that is worth some 4 % of the area.
     assert np.abs(mass / side**2 - 1).max() < 0.05
     assert np.abs(x - (9.5 + 13 * data.factors[:, 3] / 15)).max() < 0.2
     assert np.abs(y - (9.5 + 13 * data.factors[:, 4] / 15)).max() < 0.2

@@ -97,7 +97,9 @@ def _wedge(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     high = 1.2 * wide
     slope = math.hypot(high, wide / 2)
     sides = (np.abs(u) * np.float32(high / slope)) - (v + np.float32(2 / 3 * high)) * np.float32(wide / 2 / slope)
-    return np.maximum(sides, v - np.float32(high / 3))
+    # Level with the tip a third line: between two steep sides alone, grey would reach a pixel beyond it.
+    ends = np.maximum(v - np.float32(high / 3), -v - np.float32(2 / 3 * high))
+    return np.maximum(sides, ends)
 
 
 def _half_disc(u: np.ndarray, v: np.ndarray) -> np.ndarray:
