@@ -28,7 +28,7 @@ SETTINGS: dict[str, Any] = {
     "latent": {"part": "gaussian", "dim": DIM},
     "batch_size": 128,
     "lr": 1e-3,
-    "steps": 12_000,
+    "steps": 8_000,
 }
 TRAIN, ROWS = 50_000, 10_000
 
