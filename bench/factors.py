@@ -43,6 +43,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
+    args.steps = 200 if args.quick else args.steps
     start = time.perf_counter()
     changed = {p: float(v) for p, _, v in (s.partition("=") for s in args.set)}
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ["pca", *known(args.recipes)]}
@@ -90,7 +91,7 @@ def fit(
     name: str, seed: int, data: Factored, test: Factored, args: Any, extra: dict[str, float]
 ) -> tuple[np.ndarray, float]:
     """Codes of the test pictures, and the squared error of their reconstructions over the pixels' variance."""
-    settings = SETTINGS | {"steps": 200 if args.quick else args.steps, "settings": extra}
+    settings = SETTINGS | {"steps": args.steps, "settings": extra}
     ae = lt.Autoencoder(name, random_state=seed, **settings).fit(data.pictures)
     codes = ae.transform(test.pictures)
     return codes, share(test.pictures, ae.inverse_transform(codes))
