@@ -62,9 +62,7 @@ def _tell(figures: dict[str, Any], folder: Path) -> None:
         )
     rank = figures["cancer"]["rank_of_it"]
     _say(f"a row with an impossible radius ranks {rank} of {figures['cancer']['rows']} by its score")
-    _say(
-        f"look at: {folder}/digits/samples.png, reconstructions.png, interpolation.gif, traversal.png   ({figures['seconds']} s)"
-    )
+    _say(f"look at: {folder}/digits/samples.png, reconstructions.png, interpolation.gif   ({figures['seconds']} s)")
     _say("")
     _say("go on with:")
     _say(f"  latente info {folder}/digits")

@@ -13,6 +13,8 @@ from .ways import FINE, Walk, between, decoded, walk
 
 # Pictures a row of the album's sheets; ways of its interpolation; dimensions of its traversal.
 ACROSS, WAYS, DIMS = 10, 5, 10
+# About how wide an animation of several ways is, in screen pixels.
+WIDE = 500
 
 
 def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
@@ -35,8 +37,9 @@ def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
     ends = [(codes[i * n // WAYS], codes[(i * n // WAYS + n // 2) % n]) for i in range(min(WAYS, n))]
     write(sheet(rgb(decoded(ae, _ways(ae, ends, ACROSS))), ACROSS), folder / "interpolation.png")
     write(_film(ae, _ways(ae, ends, 4 * FINE + 1), len(ends)), folder / "interpolation.gif")
-    way = walk(ae, None, DIMS)
-    write(_walked(ae, way, ACROSS + 1), folder / "traversal.png")
+    # Around the picture nearest to the middle: the middle itself is a blend of everything.
+    nearest = codes[np.square(codes - walk(ae, None, 1).base).sum(1).argmin()]
+    write(_walked(ae, walk(ae, nearest, DIMS), ACROSS + 1), folder / "traversal.png")
 
 
 def write_walk(ae: Autoencoder, way: Walk, steps: int, target: Path) -> list[Path]:
@@ -67,4 +70,6 @@ def _film(ae: Autoencoder, codes: np.ndarray, columns: int) -> np.ndarray:
     n, steps = codes.shape[:2]
     shown = rgb(decoded(ae, codes))
     shown = shown.reshape(n, steps, *shown.shape[1:])
-    return np.concatenate([sheet(shown[:, t], columns) for t in range(steps)])
+    frames = np.concatenate([sheet(shown[:, t], columns) for t in range(steps)])
+    factor = max(1, round(WIDE / frames.shape[2]))
+    return frames.repeat(factor, 1).repeat(factor, 2)

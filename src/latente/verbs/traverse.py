@@ -55,12 +55,10 @@ def _framed(rows: Any, way: "Walk", steps: int) -> Any:
     polars = hasattr(rows, "to_pandas")
     frame = rows.to_pandas() if polars else pd.DataFrame(rows)
     frame.columns = pd.Index([f"c{c}" if isinstance(c, int) else c for c in frame.columns], dtype=object)
-    added = {"dim": [f"z{i}" for i in np.repeat(way.order, steps)], "value": way.values(steps).ravel()}
-    for place, (name, values) in enumerate(added.items()):
-        label = name
-        while label in frame.columns:
-            label = f"latent_{label}"
-        frame.insert(place, label, values)
+    added = pd.DataFrame({"dim": [f"z{i}" for i in np.repeat(way.order, steps)], "value": way.values(steps).ravel()})
+    while set(added.columns) & set(frame.columns):  # a table may have columns of these names
+        added = added.add_prefix("latent_")
+    frame = pd.concat([added, frame], axis=1)
     if polars:
         from polars import from_pandas
 
