@@ -9,12 +9,12 @@ import numpy as np
 from ..estimator import Autoencoder
 from ..kinds.image import as_pictures
 from ..kinds.writing import sheet, write
-from .ways import FINE, Walk, between, decoded, walk
+from .ways import Walk, between, decoded, walk
 
 # Pictures a row of the album's sheets; ways of its interpolation; dimensions of its traversal.
 ACROSS, WAYS, DIMS = 10, 5, 10
-# About how wide an animation of several ways is, in screen pixels.
-WIDE = 500
+# An animation of several ways: pictures from one end to the other, two seconds; about how wide, in screen pixels.
+FRAMES, WIDE = 25, 500
 
 
 def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
@@ -36,7 +36,7 @@ def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
     n = len(codes)
     ends = [(codes[i * n // WAYS], codes[(i * n // WAYS + n // 2) % n]) for i in range(min(WAYS, n))]
     write(sheet(rgb(decoded(ae, _ways(ae, ends, ACROSS))), ACROSS), folder / "interpolation.png")
-    write(_film(ae, _ways(ae, ends, 4 * FINE + 1), len(ends)), folder / "interpolation.gif")
+    write(_film(ae, _ways(ae, ends, FRAMES), len(ends)), folder / "interpolation.gif")
     # Around the picture nearest to the middle: the middle itself is a blend of everything.
     nearest = codes[np.square(codes - walk(ae, None, 1).base).sum(1).argmin()]
     write(_walked(ae, walk(ae, nearest, DIMS), ACROSS + 1), folder / "traversal.png")
@@ -44,7 +44,7 @@ def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
 
 def write_walk(ae: Autoencoder, way: Walk, steps: int, target: Path) -> list[Path]:
     """A sheet (.png), a row for each dimension, with an animation (.gif), all dimensions at once, beside it."""
-    codes = way.codes((steps - 1) * FINE + 1)
+    codes = way.codes(FRAMES)
     written = write(_walked(ae, way, steps), target.with_suffix(".png"))
     film = _film(ae, codes, math.ceil(math.sqrt(len(codes))))
     return written + write(film, target.with_suffix(".gif"))
