@@ -9,7 +9,7 @@ import torch
 from latente import Autoencoder
 from latente.kinds.image import Image
 from latente.kinds.pictures import Pictures
-from latente.model.dists.discretised_logistic import DiscretisedLogistic
+from latente.model.dists.discretised_logistic import DiscretisedLogistic, log_mass
 from latente.model.dists.logistic_mixture import LogisticMixture
 
 
@@ -123,6 +123,14 @@ def test_scores_and_gradients_are_finite_however_far_out(size, value):
     assert torch.isfinite(cells).all()
     assert torch.isfinite(params.grad).all()
     assert (cells <= 1e-4).all()  # probabilities; the slack is float32's at weights of 0
+
+
+def test_the_written_out_derivative_is_the_numerical_one():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.tensor([0.0, 1 / 7, 3 / 7, 1.0], dtype=torch.float64).repeat(10)
+    location = torch.rand(40, generator=generator, dtype=torch.float64).requires_grad_()
+    log_scale = torch.linspace(-5, 1, 40, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda m, s: log_mass(x, m, s, 8), (location, log_scale))
 
 
 def test_before_training_a_pixel_is_its_mean():

