@@ -13,7 +13,7 @@ from latente.model.priors.base import Host
 
 LATENTS, PRIORS = parts.names("latent"), parts.names("prior")
 # Likelihoods of one row of cells, as a kind would build them.
-SHAPES = {"discretised-logistic": (1, 4, 4), "categorical": (2,)}
+SHAPES = {"discretised-logistic": (1, 4, 4), "discretised-logistic-mixture": (1, 4, 4), "categorical": (2,)}
 
 
 def built(name):

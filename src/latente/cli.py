@@ -34,11 +34,11 @@ app = typer.Typer(
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
-    *("interpolate", "score", "doctor"),
+    *("interpolate", "traverse", "score", "export", "doctor"),
 )
 SHORT = {"output": "-o", "n": "-n"}
 # Verbs without a result to write, and those that write their own.
-OWN_OUTPUT = ("fit", "resume", "demo")
+OWN_OUTPUT = ("fit", "resume", "demo", "export")
 
 
 def main() -> None:
@@ -116,8 +116,10 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     kind, note = _annotation(parameter)
     if isinstance(note, Mark):
         argument = typer.Argument(help=note.help, metavar=note.name if note.name != "ROW" else parameter.name.upper())
-        hint = Annotated[str, argument]
-        return inspect.Parameter(parameter.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=hint)
+        place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if parameter.default is None:
+            return inspect.Parameter(parameter.name, place, default=None, annotation=Annotated[str | None, argument])
+        return inspect.Parameter(parameter.name, place, annotation=Annotated[str, argument])
     return _option(parameter.name, kind, parameter.default, note)
 
 
@@ -138,7 +140,7 @@ def _value(mark: Any, text: Any, verb: str) -> Any:
 
         return read(text, "table")
     if mark in (DATA, ROW, MODEL, RUN):
-        return str(text)
+        return None if text is None else str(text)
     return None
 
 

@@ -13,6 +13,7 @@ from ..model.batch import Batch
 from ..model.dists.bernoulli import Bernoulli
 from ..model.dists.discretised_logistic import DiscretisedLogistic
 from ..model.dists.gaussian import Gaussian
+from ..model.dists.logistic_mixture import LogisticMixture
 from ..model.nets.conv import Conv
 from ..model.nets.mlp import Mlp
 from ..model.noise import bernoulli
@@ -30,13 +31,17 @@ class Image(Kind):
     """Pictures as pixels in [0, 1]; densities are of pixels in that range.
 
     likelihood: "auto" is Bernoulli for pictures of black and white alone, else Gaussian with one closed-form σ.
+    components: how many logistics a pixel has where the likelihood is their mixture.
     binarize: draw every pixel as 0 or 1 with its grey value as probability, anew in every training batch; the
     likelihood is then Bernoulli (Salakhutdinov & Murray 2008; Burda et al. 2016, arXiv:1509.00519, sec. 5).
     Learned: `shape` (c, h, w); `binary`, whether every pixel was black or white; `dtype` of an array that came in, and
     `flat`, whether it had no channel axis.
     """
 
-    likelihood: Literal["auto", "gaussian", "bernoulli", "discretised-logistic"] = "auto"
+    likelihood: Literal["auto", "gaussian", "bernoulli", "discretised-logistic", "discretised-logistic-mixture"] = (
+        "auto"
+    )
+    components: int = 5
     binarize: bool = False
     shape: tuple[int, ...] = ()
     binary: bool = False
@@ -46,6 +51,7 @@ class Image(Kind):
     def __post_init__(self) -> None:
         fine = self.shape == () or (len(self.shape) == 3 and all(0 < s < 1 << 16 for s in self.shape))
         require(fine, self, "shape", "three sizes: channels, height, width")
+        require(self.components >= 1, self, "components", "1 or more")
 
     @classmethod
     def accepts(cls, raw: Any) -> bool:
@@ -143,6 +149,8 @@ class Image(Kind):
             name = "bernoulli" if self.binary or self.binarize else "gaussian"
         if name == "gaussian":
             return Gaussian("closed-form", "row")
+        if name == "discretised-logistic-mixture":
+            return LogisticMixture(self.components)
         return Bernoulli() if name == "bernoulli" else DiscretisedLogistic()
 
 

@@ -1,7 +1,7 @@
 """Run folders: a fit, everything it said, and what it left. A run that was stopped goes on from its checkpoints.
 
 run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  checkpoints/
-[reconstructions.png  samples.png]  [tensorboard/]
+[reconstructions.png  samples.png  interpolation.png  interpolation.gif  traversal.png]  [tensorboard/]
 
 run.json is written first, with what was asked for, so that a run can be resumed from any moment on; its `status` is
 "running" until all else is written.
