@@ -70,8 +70,9 @@ def support(role, name):
     return getattr(parts.find(role, name), "support", "numbers")
 
 
-def has_density(latent):
-    return getattr(parts.find("latent", latent), "density", True)
+def mixes(latent):
+    """Whether q(z|x) can be a component of a prior."""
+    return getattr(parts.find("latent", latent), "mixes", True)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -79,8 +80,8 @@ def has_density(latent):
 def test_every_latent_learns_with_every_prior_or_the_pair_is_refused_with_a_way_out(latent, prior, tmp_path):
     x = np.random.default_rng(0).normal(size=(200, 3))
     ae = Autoencoder("ae", latent={"part": latent, "dim": 2}, prior=prior, steps=30, random_state=0)
-    dense = getattr(parts.find("prior", prior), "density", False)
-    if support("latent", latent) != support("prior", prior) or (dense and not has_density(latent)):
+    mixed = getattr(parts.find("prior", prior), "mixes", False)
+    if support("latent", latent) != support("prior", prior) or (mixed and not mixes(latent)):
         with pytest.raises(ConfigError, match=rf"'({latent}|{prior})'.*'({latent}|{prior})'.*\n\nhint: set prior to"):
             ae.fit(x)
         return

@@ -41,7 +41,7 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     samples = samples if q.has_density else 1
     rows, dim = q.mean.shape
     noise = torch.randn((samples, 1 if shared else rows, dim), generator=generator, device=q.mean.device)
-    step = max(1, CHUNK // (rows * max(1, batch.x[0].numel())))
+    step = max(1, CHUNK // (rows * max(batch.x[0].numel(), model.breadth)))
     passes = (model.run(batch, noise=noise[i : i + step], q=q) for i in range(0, samples, step))
     log_px, log_w, kl = [], [], []
     for out in passes:

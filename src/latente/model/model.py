@@ -103,6 +103,7 @@ class Model(nn.Module, ABC):
     """
 
     dim: int
+    breadth = 1  # numbers of a row in the widest layer of the decoder, where that is more than the row's own
 
     def __init__(
         self,

@@ -33,6 +33,11 @@ class Posterior(ABC):
         """−E log q(z|x) in nats where it has a closed form. [b]"""
         return None
 
+    @property
+    def kl_standard(self) -> Tensor | None:
+        """KL(q(z|x) ‖ N(0, I)) of each dimension in nats where it has a closed form. [b, d]"""
+        return None
+
     def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
         """Reparametrised draws. [samples, b, d]"""
         shape = (samples, *self.mean.shape)

@@ -39,6 +39,10 @@ class DiagonalGaussian(Posterior):
     def entropy(self) -> Tensor:
         return (self.log_scale + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
+    @property
+    def kl_standard(self) -> Tensor:
+        return 0.5 * (self.location.square() + (2 * self.log_scale).exp() - 1) - self.log_scale
+
     def rows(self, index: Tensor) -> "DiagonalGaussian":
         return DiagonalGaussian(self.location[index], self.log_scale[index])
 

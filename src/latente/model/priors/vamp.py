@@ -72,7 +72,7 @@ class Vamp:
     """
 
     inputs: int = 500
-    density = True
+    mixes = True
 
     def __post_init__(self) -> None:
         require(self.inputs >= 1, self, "inputs", "1 or more")
