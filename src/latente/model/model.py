@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from .batch import Batch
 from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
+from .nets.layers import Offset
 from .priors.base import PriorModule
 
 
@@ -139,10 +140,10 @@ class Model(nn.Module):
         """Set the decoder's last bias so that, before training, p(x|z) is the rows' own mean: nothing in the first
         steps is spent on learning what a row looks like on average.
         """
-        last = [m for m in self.decoder.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+        last = [m for m in self.decoder.modules() if isinstance(m, (nn.Linear, Offset))][-1]
         params = self.likelihood.start(self.likelihood.features(batch.x).flatten(1).mean(0))
         assert last.bias is not None
-        last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))
+        last.bias.copy_(params.reshape(last.bias.shape))
 
     def corrupted(self, batch: Batch) -> Batch:
         """What the encoder sees of `batch` in training."""
