@@ -28,13 +28,13 @@ from .nets.trunk import Trunk
 from .noise import normal
 from .priors.base import PriorModule
 
-# A level may be e⁻⁷ to e³ times as sure as the prior is, and the prior itself e⁻⁵ to e³: beyond, bfloat16 nets run away.
+# A level may be e⁻⁷ to e³ times as sure as the prior is, and the prior itself e⁻⁵ to e³: beyond, bfloat16 runs away.
 NARROWEST, WIDEST, THINNEST = -7.0, 3.0, -5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """One way down, of n rows. e, mean and log_scale (of q; zeros of a walk without features): [n, d]; state: the last."""
+    """One way down, of n rows. e, mean and log_scale (of q; zeros without features): [n, d]; state: the last one."""
 
     e: Tensor
     mean: Tensor
@@ -55,7 +55,7 @@ class TopDown(nn.Module):
             # At first p is N(0, 1) at every level, and q as wide, with means that tell rows apart.
             nn.init.zeros_(prior.weight)  # type: ignore[arg-type]
             with torch.no_grad():
-                own.weight[z:].mul_(0.1)  # type: ignore[index,operator]
+                own.weight[z:].mul_(0.1)  # type: ignore[index]
             self.p.append(prior)
             self.q.append(nn.Sequential(join, nn.SiLU(), own))
             self.inject.append(trunk.mix(z, shape[0]))
@@ -83,12 +83,12 @@ class TopDown(nn.Module):
             if features is None:
                 mean = log_scale = torch.zeros_like(m)
             else:
-                mean, log_scale = self.q[i](torch.cat([state.to(features[i].dtype), features[i]], 1)).float().chunk(2, 1)
+                mean, log_scale = (
+                    self.q[i](torch.cat([state.to(features[i].dtype), features[i]], 1)).float().chunk(2, 1)
+                )
                 log_scale = log_scale.clamp(NARROWEST, WIDEST)
-            if known is not None:
-                new = known[i]
-            else:
-                new = mean if noises is None else mean + log_scale.exp() * noises[i]
+            drawn = mean if noises is None else mean + log_scale.exp() * noises[i]
+            new = drawn if known is None else known[i]
             z = m + log_s.clamp(THINNEST, WIDEST).exp() * new
             state = state + self.inject[i](z.to(state.dtype))
             found.append((new, mean, log_scale))
@@ -188,7 +188,7 @@ class Ladder(Model):
         e: Tensor | None = None,
     ) -> Walk:
         """`samples` ways down for each row of the features or of e, one after the other."""
-        rows = len(e) if e is not None else samples * len(features or ())
+        rows = len(e) if e is not None else samples * len(features[0]) if features else 0
         if features is not None and samples > 1:
             features = [f.expand(samples, *f.shape).flatten(0, 1) for f in features]
         if given is not None and len(given) != rows:

@@ -20,6 +20,7 @@ from .batch import Batch
 from .condition import Condition
 from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
+from .nets.layers import Offset
 from .priors.base import PriorModule
 
 
@@ -175,10 +176,10 @@ class Model(nn.Module, ABC):
         """Set the decoder's last bias so that, before training, p(x|z) is the rows' own mean: nothing in the first
         steps is spent on learning what a row looks like on average. A prior that starts from rows does so here.
         """
-        last = [m for m in self.output.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+        last = [m for m in self.output.modules() if isinstance(m, (nn.Linear, Offset))][-1]
         params = self.likelihood.start(self.likelihood.features(batch.x).flatten(1).mean(0))
         assert last.bias is not None
-        last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))
+        last.bias.copy_(params.reshape(last.bias.shape))
 
     def corrupted(self, batch: Batch) -> Batch:
         """What the encoder sees of `batch` in training."""

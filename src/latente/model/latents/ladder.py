@@ -1,5 +1,6 @@
 """Latents in levels, each told those above it."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,6 @@ class Ladder:
         assert rungs.trunk is not None
         sizes = [self.dim if len(s) == 1 or s[1:] == (1, 1) else self.channels for s in rungs.trunk.shapes]
         condition = None if spec.condition is None else spec.condition.condition()
-        model = Model(
-            built.encoder, rungs.trunk, sizes, nn.Identity(), built.likelihood, spec.corruption, condition
-        )
-        model.prior_module = spec.prior.build(Host(model.dim))
-        return model
+        places = (math.prod(shape[1:]) for shape in rungs.trunk.shapes)
+        prior = spec.prior.build(Host(sum(z * n for z, n in zip(sizes, places, strict=True))))
+        return Model(built.encoder, rungs.trunk, sizes, prior, built.likelihood, spec.corruption, condition)

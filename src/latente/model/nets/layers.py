@@ -83,6 +83,17 @@ class Residual(nn.Module):
         return h + self.body(h)
 
 
+class Offset(nn.Module):
+    """h + a learned number for each cell, in float32: it has no part in bfloat16's rounding."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.bias
+
+
 class Stack(nn.Module):
     """Linear layers of `sizes`, an activation after each but, where `open_end`, the last; skips between equal sizes."""
 
