@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from ...errors import ConfigError
 from ..noise import normal
 
 
@@ -40,3 +41,21 @@ class Posterior(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z|x) of z [s, b, d], in nats. [s, b]"""
+
+    def log_prob_dims(self, z: Tensor, dims: slice = slice(None)) -> Tensor | None:
+        """log q(z_k|x) of the dimensions k in `dims` of z [s, b or 1, d], in nats [s, b, those]; None where q does not
+        factorise.
+        """
+        return None
+
+    @property
+    def entropy(self) -> Tensor | None:
+        """−E_q[log q(z|x)] of each row, in nats [b]; None where it has no closed form."""
+        return None
+
+    def detached(self) -> "Posterior":
+        """This q with its numbers as constants: a gradient of its `log_prob` goes through z alone."""
+        raise ConfigError(
+            "the gradient through log q(z|x) cannot be left out with this latent",
+            hint="--set objective.path=false, for objective 'iwae' --set objective.dreg=false",
+        )
