@@ -85,10 +85,11 @@ def _squares(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _kernel(squares: Tensor, base: Tensor) -> Tensor:
-    total = torch.zeros_like(squares)
+    """The mean of the kernels, each scale / (scale + squares / base)."""
+    squares, total = squares / base, torch.zeros_like(squares)
     for scale in SCALES:
-        total = total + scale * base / (scale * base + squares)
-    return total / len(SCALES)
+        total = torch.add(total, (squares + scale).reciprocal(), alpha=scale / len(SCALES))
+    return total
 
 
 def _off_diagonal(kernel: Tensor) -> Tensor:
