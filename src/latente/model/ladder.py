@@ -55,12 +55,12 @@ class TopDown(nn.Module):
             inject = trunk.mix(z, shape[0])
             # At first p is N(0, 1), q narrower, and both low in the state: where q was as wide as p the noise of all
             # levels together drowned the row, and 400 small pictures collapsed at once (error 100 % against 1 %).
-            nn.init.zeros_(prior.weight)  # type: ignore[arg-type]
-            nn.init.normal_(own.weight, std=0.5 / math.sqrt(shape[0]))  # type: ignore[arg-type]
+            nn.init.zeros_(prior.weight)
+            nn.init.normal_(own.weight, std=0.5 / math.sqrt(shape[0]))
             with torch.no_grad():
-                own.weight[z:].mul_(0.1)  # type: ignore[index]
-                own.bias[z:] = -1.0  # type: ignore[index]
-                nn.Module.get_parameter(inject, "weight").mul_(0.3)
+                own.weight[z:].mul_(0.1)
+                own.bias[z:] = -1.0
+                inject.weight.mul_(0.3)
             self.p.append(prior)
             self.q.append(nn.Sequential(join, nn.ReLU(), own))
             self.inject.append(inject)

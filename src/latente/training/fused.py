@@ -34,7 +34,8 @@ def step_of(model: Model, objective: Any, onednn: bool = False) -> Step | None:
 
 def known(model: Model, objective: Any) -> bool:
     """Whether the step of a model can be written out: on the CPU, with nets of one `Stack` each, a Gaussian latent
-    under a standard normal prior and the objective `elbo` of one draw without free bits, or either latent with `ae`.
+    under a standard normal prior and the objective `elbo` of one draw without free bits, capacity or aggressive steps,
+    or either latent with `ae`.
     """
     if type(model) is not Flat or model.condition is not None:
         return False
@@ -46,7 +47,9 @@ def known(model: Model, objective: Any) -> bool:
         return False
     gaussian = type(model.head) is GaussianHead
     if type(objective) is Elbo:
+        # Where the KL has a closed form, as here, `path` changes nothing.
         plain = objective.samples == 1 and objective.free_bits == 0
+        plain = plain and objective.capacity is None and objective.aggressive == 0
         return plain and gaussian and type(model.prior_module) is StandardNormal
     return type(objective) is Ae and (gaussian or type(model.head) is PointHead)
 

@@ -42,7 +42,8 @@ class Gradients:
         # Engines for many processes listen to autograd.
         self.written_out = step_of(model, objective, onednn) if team.size == 1 and not config.compile else None
         # Running statistics, which each process of a team moves by its own rows.
-        self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
+        kept = (*model.likelihood.buffers(), *model.memory.buffers())
+        self.running = [b for b in kept if b.is_floating_point()]
         if team.sharding == "full":
             _shard(self.forward, team)
         elif team.size > 1:
@@ -57,7 +58,9 @@ class Gradients:
         self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
         small = sum(p.numel() for p in self.weights) < graphs.SMALL
         self.graphs: graphs.Graphs | None = None
-        if on_gpu and small and team.size == 1 and not config.compile:
+        # A recording would hold fast what an objective remembers from step to step.
+        forgets = not any(True for _ in model.memory.buffers())
+        if on_gpu and small and forgets and team.size == 1 and not config.compile:
             self.graphs = graphs.Graphs(self.forward, objective, self.weights, config.batch_size)
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:

@@ -14,7 +14,9 @@ def fit(
     data: Annotated[Any, DATA],
     *,
     recipe: Annotated[
-        str, "a recipe's name (ae denoising sparse contractive vae beta-vae iwae mixture) or a file"
+        str,
+        "a recipe's name (ae denoising sparse contractive wae vae beta-vae beta-tc dip-vae info-vae geco iwae mixture) "
+        "or a file",
     ] = "vae",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,

@@ -55,6 +55,11 @@ class Likelihood(nn.Module, ABC):
         """x [b, *cells] as plain numbers [b, features]: a category is its one-hot row."""
         return x.flatten(1)
 
+    @property
+    def owner(self) -> Tensor:
+        """The cell that each feature belongs to. int [features]"""
+        return torch.arange(self.continuous.numel(), device=self.continuous.device)
+
     def start(self, features: Tensor) -> Tensor:
         """The decoder output [*out_shape] whose distribution has these expected features [features]."""
         return features.reshape(self.out_shape)

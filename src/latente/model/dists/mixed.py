@@ -70,6 +70,10 @@ class _Mixed(Likelihood):
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([m.features(x[:, self._columns(i)]) for i, m in enumerate(self.members)], -1)  # type: ignore[operator]
 
+    @property
+    def owner(self) -> Tensor:
+        return torch.cat([self._columns(i)[m.owner] for i, m in enumerate(self.members)])  # type: ignore[index]
+
     def start(self, features: Tensor) -> Tensor:
         # A column's features are as many as its parameters, in the same order.
         pieces = features.split(self.sizes)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from ...errors import ConfigError
 from ..noise import normal
 
 
@@ -27,11 +28,6 @@ class Posterior(ABC):
     def penalty(self) -> Tensor:
         """A scalar."""
         return self.mean.new_zeros(())
-
-    @property
-    def entropy(self) -> Tensor | None:
-        """−E log q(z|x) in nats where it has a closed form. [b]"""
-        return None
 
     @property
     def kl_standard(self) -> Tensor | None:
@@ -58,3 +54,21 @@ class Posterior(ABC):
     def log_prob_pairs(self, z: Tensor) -> Tensor:
         """log q_k(z_n) of every z [n, d] under every row's q. [n, b]"""
         return self.log_prob(z.unsqueeze(1).expand(len(z), *self.mean.shape))
+
+    def log_prob_dims(self, z: Tensor, dims: slice = slice(None)) -> Tensor | None:
+        """log q(z_k|x) of the dimensions k in `dims` of z [s, b or 1, d], in nats [s, b, those]; None where q does not
+        factorise.
+        """
+        return None
+
+    @property
+    def entropy(self) -> Tensor | None:
+        """−E_q[log q(z|x)] of each row, in nats [b]; None where it has no closed form."""
+        return None
+
+    def detached(self) -> "Posterior":
+        """This q with its numbers as constants: a gradient of its `log_prob` goes through z alone."""
+        raise ConfigError(
+            "the gradient through log q(z|x) cannot be left out with this latent",
+            hint="--set objective.path=false, for objective 'iwae' --set objective.dreg=false",
+        )

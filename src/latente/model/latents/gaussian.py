@@ -32,12 +32,19 @@ class DiagonalGaussian(Posterior):
         return self.location + self.stddev * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standard = (z - self.location) / self.stddev
-        return (-0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return self.log_prob_dims(z).sum(-1)
+
+    def log_prob_dims(self, z: Tensor, dims: slice = slice(None)) -> Tensor:
+        location, log_scale = self.location[:, dims], self.log_scale[:, dims]
+        standard = (z[..., dims] - location) / log_scale.exp()
+        return -0.5 * standard.square() - log_scale - 0.5 * math.log(2 * math.pi)
 
     @property
     def entropy(self) -> Tensor:
         return (self.log_scale + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+    def detached(self) -> "DiagonalGaussian":
+        return DiagonalGaussian(self.location.detach(), self.log_scale.detach())
 
     @property
     def kl_standard(self) -> Tensor:

@@ -88,6 +88,9 @@ class VonMisesFisher(Posterior):
         s, mass, log_z = self._grid
         return 2 * self.log_kappa.exp().squeeze(-1) * (s * mass).sum(-1) + log_z + log_area(self.direction.shape[1])
 
+    def detached(self) -> "VonMisesFisher":
+        return VonMisesFisher(self.direction.detach(), self.log_kappa.detach())
+
     def rows(self, index: Tensor) -> "VonMisesFisher":
         return VonMisesFisher(self.direction[index], self.log_kappa[index])
 

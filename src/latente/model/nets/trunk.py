@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Trunk:
     up: nn.ModuleList
     down: nn.ModuleList
     out: nn.Module
-    mix: Callable[[int, int], nn.Module]
+    mix: Callable[[int, int], Any]
 
 
 class Start(nn.Module):
