@@ -207,6 +207,10 @@ class _LowPrecision(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        found = [torch.empty_like(w, dtype=torch.float32) for w in ctx.low]
-        g = ctx.work.backward(gradient.to(ctx.work.dtype), ctx.low, found, ctx.first)
+        # The output lies in the buffers, and knows this context: they would hold each other until Python looks for
+        # cycles, which it does by their number, not by their gigabytes.
+        work, low = ctx.work, ctx.low
+        ctx.work = ctx.low = None
+        found = [torch.empty_like(w, dtype=torch.float32) for w in low]
+        g = work.backward(gradient.to(work.dtype), low, found, ctx.first)
         return (g.float() if ctx.first else None, None, *found)
