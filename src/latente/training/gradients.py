@@ -42,7 +42,10 @@ class Gradients:
         # Engines for many processes listen to autograd.
         self.written_out = step_of(model, objective, onednn) if team.size == 1 and not config.compile else None
         # Running statistics, which each process of a team moves by its own rows.
-        self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
+        heads = [m for m in model.modules() if hasattr(m, "team")]
+        for head in heads:
+            head.team = (team.rank, team.size)
+        self.running = [b for m in (model.likelihood, *heads) for b in m.buffers() if b.is_floating_point()]
         if team.sharding == "full":
             _shard(self.forward, team)
         elif team.size > 1:
@@ -57,7 +60,8 @@ class Gradients:
         self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
         small = sum(p.numel() for p in self.weights) < graphs.SMALL
         self.graphs: graphs.Graphs | None = None
-        if on_gpu and small and team.size == 1 and not config.compile:
+        eager = any(getattr(m, "eager", False) for m in model.modules())
+        if on_gpu and small and team.size == 1 and not config.compile and not eager:
             self.graphs = graphs.Graphs(self.forward, objective, self.weights, config.batch_size)
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:

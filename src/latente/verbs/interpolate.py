@@ -26,8 +26,10 @@ def interpolate(
 
     For a Gaussian latent the way is a great circle, whose points are as far from the origin as draws from the prior
     are: a straight line would cross the middle, where there are none (White 2016, arXiv:1609.04468). For a point latent
-    it is a line. Raises DataError if a row does not fit the model.
+    it is a line, and for codes a line whose points are taken to their nearest entries. Raises DataError if a row does not fit the model.
     """
+    import torch
+
     from ..errors import ConfigError
     from ..uses.rows import row_of
 
@@ -35,7 +37,8 @@ def interpolate(
         raise ConfigError(f"steps must be 2 or more, not {steps}")
     kind, options = model.schema_.name, model.schema_.read_options
     codes = [model.transform(row_of(end, kind, options))[0] for end in (a, b)]
-    return model.inverse_transform(path(codes[0], codes[1], steps, round=model.spec_.latent.name != "point"))
+    way = path(codes[0], codes[1], steps, round=model.spec_.latent.name not in ("point", "codes"))
+    return model.inverse_transform(model.model_.snap(torch.from_numpy(way)).numpy())
 
 
 def path(a: "np.ndarray", b: "np.ndarray", steps: int, round: bool = True) -> "np.ndarray":
