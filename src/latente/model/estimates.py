@@ -15,8 +15,8 @@ CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Bounds:
-    """Nats per row, each [b]. For a point latent, log_p is log p(x|z) and kl is 0; for codes, log p(x|z) + log P(z) of the
-    row's own code, a lower bound on log p(x), and kl is −log P(z).
+    """Nats per row, each [b]. For a point latent, log_p is log p(x|z) and kl is 0; for codes it is log p(x|z) +
+    log P(z) of the row's own code, a lower bound on log p(x), and kl is −log P(z).
 
     log_p: importance-weighted, on average a lower bound on log p(x); rec: −E_q log p(x|z); kl: KL(q(z|x) ‖ p(z)).
     """

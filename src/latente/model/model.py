@@ -237,7 +237,7 @@ class Flat(Model):
         return self.prior_module.of(self)
 
     def snap(self, z: Tensor) -> Tensor:
-        return self.head.snap(z) if hasattr(self.head, "snap") else z
+        return self.head.snap(z) if hasattr(self.head, "snap") else z  # type: ignore[operator]
 
     @property
     def output(self) -> nn.Module:
@@ -247,7 +247,7 @@ class Flat(Model):
         super().center(batch)
         with torch.no_grad():
             if hasattr(self.head, "start"):
-                self.head.start(_joined(*self._seen(batch)))
+                self.head.start(_joined(*self._seen(batch)))  # type: ignore[operator]
             self.prior_module.start(self, batch)
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:

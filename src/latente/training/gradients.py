@@ -42,7 +42,7 @@ class Gradients:
         # Engines for many processes listen to autograd.
         self.written_out = step_of(model, objective, onednn) if team.size == 1 and not config.compile else None
         # Running statistics, which each process of a team moves by its own rows.
-        heads = [m for m in model.modules() if hasattr(m, "team")]
+        heads: list[Any] = [m for m in model.modules() if hasattr(m, "team")]
         for head in heads:
             head.team = (team.rank, team.size)
         self.running = [b for m in (model.likelihood, *heads) for b in m.buffers() if b.is_floating_point()]
