@@ -42,7 +42,9 @@ def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[s
     found += _collapse(q.has_density, active, dim)
     use = usage(model, q.mean).get("codebook_use", 1.0)
     if use < DEAD_CODES:
-        found.append(f"{use:.0%} of the codebook is in use: --set latent.size=64 says as much, or give it more rows")
+        found.append(
+            f"{use:.0%} of the codebook is in use: a smaller --set latent.size says as much, a longer run uses more"
+        )
     found += _overfit(history)
     if history.ended == "diverged":
         found.append("the run was rolled back too often and given up; the best weights until then were kept")

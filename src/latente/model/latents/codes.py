@@ -145,7 +145,8 @@ class Head(nn.Module):
         counts.lerp_(new[:, -1], 1 - self.decay)
         sums.lerp_(new[:, :-1], 1 - self.decay)
         # The vectors that are worst served, as many as a row has slots. Of a team's processes each serves its share of
-        # the dead and has nothing for the others: so the average over processes is the vector of the one that has it.
+        # the dead, from its own vectors, and has nothing for the others: so the average over processes is the vector of
+        # the one that has it.
         rank, of = self.team
         far = distance.masked_fill(~fine[:, 0], -1.0).topk(min(self.slots, len(vectors))).indices
         number = dead.cumsum(0) - 1
