@@ -338,7 +338,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Importance-weighted log p(x) of each row in nats: on average a lower bound; higher is more normal. [rows]
 
         Densities are in the data's own units, so that models of one table can be compared; missing cells are left out.
-        For a point latent, which has no density, it is log p(x|z) of the row's own code.
+        For a point latent, which has no density, it is log p(x|z) of the row's own code; for codes it is
+        log p(x|z) + log P(z).
         """
         if samples < 1:
             raise ConfigError(f"samples must be 1 or more, not {samples}")

@@ -15,7 +15,8 @@ CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Bounds:
-    """Nats per row, each [b]. For a point latent, log_p is log p(x|z) and kl is 0.
+    """Nats per row, each [b]. For a point latent, log_p is log p(x|z) and kl is 0; for codes it is log p(x|z) +
+    log P(z) of the row's own code, a lower bound on log p(x), and kl is −log P(z).
 
     log_p: importance-weighted, on average a lower bound on log p(x); rec: −E_q log p(x|z); kl: KL(q(z|x) ‖ p(z)).
     """
@@ -39,6 +40,7 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     """
     q = model.encode(batch)
     samples = samples if q.has_density else 1
+    weighed = q.has_density or q.discrete
     rows, dim = q.mean.shape
     noise = torch.randn((samples, 1 if shared else rows, dim), generator=generator, device=q.mean.device)
     step = max(1, CHUNK // (rows * max(batch.x[0].numel(), model.breadth)))
@@ -46,10 +48,10 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     log_px, log_w, kl = [], [], []
     for out in passes:
         log_px.append(out.log_px)
-        if q.has_density:
+        if weighed:
             log_w.append(out.log_px + out.log_pz - out.log_qz)
             kl.append(out.kl * len(out.z) / samples)
     px = torch.cat(log_px)
-    if not q.has_density:
+    if not weighed:
         return Bounds(px[0], -px[0], torch.zeros_like(px[0]))
     return Bounds(torch.logsumexp(torch.cat(log_w), 0) - math.log(samples), -px.mean(0), torch.stack(kl).sum(0))

@@ -162,6 +162,10 @@ class Model(nn.Module, ABC):
     def output(self) -> nn.Module:
         """The nets whose last layer gives the likelihood its numbers."""
 
+    def snap(self, z: Tensor) -> Tensor:
+        """The nearest z that a row can have: of a codebook its entries, of any other latent z itself. [..., d]"""
+        return z
+
     def given(self, batch: Batch) -> Tensor | None:
         """What is given, as numbers [b, k]: unknown where the batch says nothing; None of an unconditional model."""
         if self.condition is None:
@@ -225,9 +229,13 @@ class Flat(Model):
         self.head, self.prior_module, self.decoder, self.dim = head, prior, decoder, dim
 
     def encode(self, batch: Batch) -> Posterior:
+        return self._posterior(*self._seen(batch))
+
+    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the head is told of each row: features, and what is given."""
         with self._low():
             features = self.encoder(batch)
-        return self._posterior(features, self.given(batch))
+        return features.float(), self.given(batch)
 
     def posterior(self, features: Tensor) -> Posterior:
         """q(z|x) of rows that are features [b, ...] of the encoder's body already."""
@@ -237,10 +245,13 @@ class Flat(Model):
         return self._posterior(found, unknown)
 
     def _posterior(self, features: Tensor, given: Tensor | None) -> Posterior:
-        return self.head(features.float() if given is None else torch.cat([features.float(), given], -1))
+        return self.head(_joined(features.float(), given))
 
     def prior(self) -> PriorModule:
         return self.prior_module.of(self)
+
+    def snap(self, z: Tensor) -> Tensor:
+        return self.head.snap(z) if hasattr(self.head, "snap") else z  # type: ignore[operator]
 
     @property
     def output(self) -> nn.Module:
@@ -249,6 +260,8 @@ class Flat(Model):
     def center(self, batch: Batch) -> None:
         super().center(batch)
         with torch.no_grad():
+            if hasattr(self.head, "start"):
+                self.head.start(_joined(*self._seen(batch)))  # type: ignore[operator]
             self.prior_module.start(self, batch)
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:
@@ -283,3 +296,7 @@ class Flat(Model):
         if self.training:
             self.likelihood.observe(px, batch)
         return Pass(q, self.prior(), z, px, batch, q.penalty)
+
+
+def _joined(features: Tensor, given: Tensor | None) -> Tensor:
+    return features if given is None else torch.cat([features, given], -1)

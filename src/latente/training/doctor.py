@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..kinds.base import Kind
 from ..model.batch import Batch
+from ..model.latents.codes import usage
 from ..model.model import Model
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # A latent dimension is active if its mean moves by more than a tenth of the prior's standard deviation between rows:
 # variance above 0.01, after Burda et al. 2016 (arXiv:1509.00519), sec. 5.
 ACTIVE = 0.01
+# A codebook of which these rows use a smaller share is too large for the data, or many of its entries are dead.
+DEAD_CODES = 0.3
 # A net that has taken fewer steps than this has hardly left its start.
 FEW_STEPS = 200
 # Rows that are looked at; shares of units and outputs are known well enough from these.
@@ -37,6 +40,11 @@ def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[s
     if not torch.isfinite(q.mean).all():
         found.append("the codes are not finite: training diverged; try a smaller rate: --set train.lr=1e-4")
     found += _collapse(q.has_density, active, dim)
+    use = usage(model, q.mean).get("codebook_use", 1.0)
+    if use < DEAD_CODES:
+        found.append(
+            f"{use:.0%} of the codebook is in use: a smaller --set latent.size says as much, a longer run uses more"
+        )
     found += _overfit(history)
     if history.ended == "diverged":
         found.append("the run was rolled back too often and given up; the best weights until then were kept")

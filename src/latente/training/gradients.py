@@ -42,8 +42,11 @@ class Gradients:
         # Engines for many processes listen to autograd.
         self.written_out = step_of(model, objective, onednn) if team.size == 1 and not config.compile else None
         # Running statistics, which each process of a team moves by its own rows.
-        kept = (*model.likelihood.buffers(), *model.memory.buffers())
-        self.running = [b for b in kept if b.is_floating_point()]
+        heads: list[Any] = [m for m in model.modules() if hasattr(m, "team")]
+        for head in heads:
+            head.team = (team.rank, team.size)
+        owners = (model.likelihood, model.memory, *heads)
+        self.running = [b for m in owners for b in m.buffers() if b.is_floating_point()]
         if team.sharding == "full":
             _shard(self.forward, team)
         elif team.size > 1:
@@ -58,9 +61,9 @@ class Gradients:
         self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
         small = sum(p.numel() for p in self.weights) < graphs.SMALL
         self.graphs: graphs.Graphs | None = None
-        # A recording would hold fast what an objective remembers from step to step.
-        forgets = not any(True for _ in model.memory.buffers())
-        if on_gpu and small and forgets and team.size == 1 and not config.compile:
+        # A recording would hold fast what an objective remembers from step to step, and which entries a code took.
+        eager = any(getattr(m, "eager", False) for m in model.modules()) or any(True for _ in model.memory.buffers())
+        if on_gpu and small and team.size == 1 and not config.compile and not eager:
             self.graphs = graphs.Graphs(self.forward, objective, self.weights, config.batch_size)
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:

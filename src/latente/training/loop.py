@@ -170,6 +170,8 @@ class _Run:
         self.best, self.worse, self.looked = math.inf, 0, False
         # What a run that diverges goes back to: the state of the last look, so that no clock has a say in it.
         self.good = {n: t.detach().clone() for n, t in self._state()}
+        # Statistics at the best look, whose weights they belong to.
+        self.kept: dict[str, Tensor] = {}
         self.spent, self.before, self.start = spent, 0.0, time.perf_counter()
         saved = slots.load()
         if saved is not None:
@@ -240,6 +242,7 @@ class _Run:
                 self.best, self.worse, row["best"] = score, 0, True
                 history.best_epoch = row["epoch"]
                 self.optimiser.keep()
+                self.kept = {n: t.detach().clone() for n, t in self.model.named_buffers()}
             else:
                 self.worse += 1
                 if self.worse >= self.config.patience and not history.ended:
@@ -295,6 +298,7 @@ class _Run:
         tensors = {f"optimiser.{n}": t for n, t in self.optimiser.state().items()}
         tensors |= {f"good.{n}": t for n, t in self.good.items()}
         tensors |= {f"buffer.{n}": t for n, t in self.model.named_buffers()}
+        tensors |= {f"kept.{n}": t for n, t in self.kept.items()}
         tensors |= {"noise": self.noise.get_state()}
         if isinstance(self.totals.sums, Tensor):
             tensors["totals"] = self.totals.sums
@@ -307,6 +311,7 @@ class _Run:
         self.optimiser.restore({n.removeprefix("optimiser."): t for n, t in tensors.items() if n[:10] == "optimiser."})
         for name, buffer in self.model.named_buffers():
             put_back(buffer, tensors[f"buffer.{name}"])
+        self.kept = {n.removeprefix("kept."): t for n, t in tensors.items() if n.startswith("kept.")}
         for name, tensor in self.good.items():
             put_back(tensor, tensors[f"good.{name}"])
         self.noise.set_state(tensors["noise"])
@@ -337,6 +342,8 @@ class _Run:
         model, history = self.plain, self.history
         history.skipped, history.parts = int(self.optimiser.skipped), self.gradients.parts
         self.optimiser.finish()
+        for name, buffer in self.model.named_buffers():
+            put_back(buffer, self.kept.get(name, buffer))
         if model is not self.model:
             gather(self.model, model)
         # From here on in full precision, as the model will be used.

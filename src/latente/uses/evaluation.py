@@ -8,6 +8,7 @@ import torch
 from ..errors import ConfigError
 from ..estimator import Autoencoder
 from ..model.estimates import bounds
+from ..model.latents.codes import usage
 from ..training import baseline
 from ..training.doctor import active_units
 
@@ -25,7 +26,7 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
         with torch.no_grad():
             q = ae.model_.encode(batch)
         codes.append(q.mean)
-        density = q.has_density
+        density = q.has_density or q.discrete
         volume.append(ae.schema_.log_volume(batch))
         x, expected = baseline.features(ae.model_, batch)
         model_error += float(np.square(x - expected).sum())
@@ -39,10 +40,11 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
             "neg_elbo": float((rec + kl).mean()),
             "iw_nll": float(-log_p.mean()),
             "iw_nll_se": float(log_p.std() / max(n, 1) ** 0.5) if n > 1 else 0.0,
-            "iw_samples": samples,
+            "iw_samples": samples if q.has_density else 1,
         }
     figures |= {"rec": float(rec.mean())}
     figures |= {"kl": float(kl.mean())} if density else {}
+    figures |= usage(ae.model_, torch.cat(codes))
     figures |= {
         "active_units": active_units(torch.cat(codes)),
         "error": model_error / max(spread, 1e-12),

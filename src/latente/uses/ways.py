@@ -32,8 +32,9 @@ def path(a: np.ndarray, b: np.ndarray, steps: int, round: bool = True) -> np.nda
 
 
 def between(ae: Autoencoder, a: np.ndarray, b: np.ndarray, steps: int) -> np.ndarray:
-    """Codes [steps, d] from a to b as the model's latent space wants it: a point's is flat."""
-    return path(a, b, steps, round=ae.spec_.latent.name != "point")
+    """Codes [steps, d] from a to b as the model's latent space wants it: a point's is flat, and codes have entries."""
+    way = path(a, b, steps, round=ae.spec_.latent.name not in ("point", "codes"))
+    return ae.model_.snap(torch.from_numpy(way)).numpy()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ def interpolate(
 
     For a Gaussian latent the way is a great circle, whose points are as far from the origin as draws from the prior
     are: a straight line would cross the middle, where there are none (White 2016, arXiv:1609.04468). For a point latent
-    it is a line. Raises DataError if a row does not fit the model.
+    it is a line, and for codes a line whose points are taken to their nearest entries. Raises DataError if a row does
+    not fit the model.
     """
     from ..errors import ConfigError
     from ..uses.rows import row_of

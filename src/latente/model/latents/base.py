@@ -13,6 +13,7 @@ class Posterior(ABC):
     """q(z|x) of b rows. `penalty` is what the latent itself adds to the loss, in nats per row."""
 
     has_density = True
+    discrete = False  # whether q gives a z a probability: log_prob is then one, and so is the prior's
 
     @property
     @abstractmethod

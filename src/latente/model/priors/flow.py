@@ -10,7 +10,7 @@ from torch import Tensor
 from ...parts import part, require
 from ..flows import RealNVP
 from .base import Host, PriorModule
-from .fitting import maximise
+from .fitting import apart, maximise
 
 if TYPE_CHECKING:
     from ..model import Flat
@@ -46,7 +46,9 @@ class _Flow(PriorModule):
         self.center.copy_(codes.mean(0))
         # A unit that never moves must not be divided by.
         self.spread.copy_(codes.std(0, correction=0).clamp(min=1e-3))
-        maximise(self.flow, self.log_prob, codes, generator)
+        # More steps gained less than .1 nats a row on a curved density of two dimensions.
+        fit, held_out = apart(codes, generator)
+        maximise(self.flow, self.log_prob, fit, held_out, generator, steps=3000, lr=2e-3, every=100, patience=6)
 
 
 @part("prior", "flow")
