@@ -19,9 +19,10 @@ def evaluate(
 
     Give it rows that the model was not fitted on. `neg_elbo` and `iw_nll` are upper bounds on −log p(x), the second
     tighter, both of cells in the model's units (`units`); `iw_nll_se` is the standard error of its mean over rows.
-    `error` and `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled
-    numbers: 0 is perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are
-    absent and `rec` is −log p(x|z). Raises DataError if the data do not fit the model.
+    `kl_by_dim` is the KL of each latent dimension in nats, in their order; absent where it has no closed form. `error`
+    and `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled numbers:
+    0 is perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are absent and
+    `rec` is −log p(x|z). Raises DataError if the data do not fit the model.
     """
     from ..uses import evaluation
 
