@@ -31,8 +31,9 @@ ELSE, TOGETHER = 0.25, 1.0
 # The longest warm-up of the KL, a share of the run: after it the model needs time to live with the whole price.
 LONGEST_WARMUP = 0.5
 # A KL beyond recall, in nats per dimension: a dimension that tells a thousand values apart costs 7, and the narrowest
-# scale that a head gives costs 9 (`latents/gaussian.py`). Only of a loss that has the KL in it: β of this and more.
-EXPLODED, PRICED = 50.0, 0.01
+# scale that a head gives costs 9 (`latents/gaussian.py`). Only of a loss that has the KL in it: this much of β, and half
+# of the warm-up behind it. An autoencoder's codes may lie anywhere.
+EXPLODED, PRICED = 50.0, 0.1
 # Or: the KL is so many times that of the best look, while the loss on the rows trained on rose by half and by 10 nats.
 TIMES, WORSE = 3.0, 10.0
 OFF = "--doctor off leaves the run as it is"
@@ -128,8 +129,8 @@ def _collapsed(history: "History", objective: Any, kind: str) -> Act | None:
 def _exploded(history: "History", objective: Any) -> Act | None:
     row = history.rows[-1]
     kl, share = row["val"]["kl"], row["share"]
-    weight = getattr(objective, "beta", 1.0) * (objective.ramp(share) if hasattr(objective, "ramp") else 1.0)
-    if weight < PRICED or history.steps == 0:
+    ramp = objective.ramp(share) if hasattr(objective, "ramp") else 1.0
+    if ramp < 0.5 or getattr(objective, "beta", 1.0) < PRICED:
         return None
     start = getattr(objective, "warmup", 0.0)
     since = [r for r in history.rows[:-1] if r["steps"] > last(history) and r["share"] >= start]
