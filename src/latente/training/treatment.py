@@ -31,8 +31,8 @@ ELSE, TOGETHER = 0.25, 1.0
 # The longest warm-up of the KL, a share of the run: after it the model needs time to live with the whole price.
 LONGEST_WARMUP = 0.5
 # A KL beyond recall, in nats per dimension: a dimension that tells a thousand values apart costs 7, and the narrowest
-# scale that a head gives costs 9 (`latents/gaussian.py`). Only of a loss that has the KL in it: this much of β, and half
-# of the warm-up behind it. An autoencoder's codes may lie anywhere.
+# scale that a head gives costs 9 (`latents/gaussian.py`). Only of a loss that has the KL in it (this much of β, half of
+# the warm-up behind it): an autoencoder's codes may lie anywhere.
 EXPLODED, PRICED = 50.0, 0.1
 # Or: the KL is so many times that of the best look, while the loss on the rows trained on rose by half and by 10 nats.
 TIMES, WORSE = 3.0, 10.0
