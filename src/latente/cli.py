@@ -157,11 +157,12 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
     """The end of a fit: the doctor's verdict and the next command; on stdout the model's place."""
     if os.environ.get("LATENTE_TEAM") or os.environ.get("RANK", "0") != "0":
         return  # one process of several: who started them tells it, or the first of them
-    for finding in model.card_["findings"] or ["nothing odd was seen"]:
-        print(f"doctor: {finding}", file=sys.stderr)
+    card = model.card_
+    for text in [card["verdict"], *(f for f in card["findings"] if f != card["verdict"])]:
+        print(f"doctor: {text}", file=sys.stderr)
     print(f"next: latente evaluate {output} NEW-ROWS", file=sys.stderr)
-    kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "findings")
-    print(json.dumps({"run": str(output), **{k: model.card_[k] for k in kept}}) if as_json else output)
+    kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "verdict", "findings")
+    print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
 
 
 def _write(result: Any, path: Path) -> list[Path]:
@@ -205,7 +206,9 @@ def _show(result: Any, as_json: bool) -> None:
 def _lines(result: dict[str, Any]) -> None:
     width = max(len(k) for k in result)
     for key, value in result.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and value and all(isinstance(v, float) for v in value):
+            text = " ".join(f"{v:.3f}" for v in value)
+        elif isinstance(value, list):
             text = ("\n" + " " * (width + 2)).join(str(v) for v in value) or "none"
         elif isinstance(value, dict):
             text = " · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())

@@ -31,7 +31,8 @@ class Train:
     a cosine. scale_lr: factor on it for learned scales. ema: decay of the averaged weights, 0 for none. clip: largest
     gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience:
     evaluations without a better held-out loss. precision: what the nets compute in; losses are float32 always. compile:
-    whether the step goes through torch's compiler first, which takes a minute.
+    whether the step goes through torch's compiler first, which takes a minute. doctor: "on", it acts in a run on what
+    it sees (docs/training.md); "off", it only says it.
     """
 
     epochs: int | None = None
@@ -48,6 +49,7 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
     compile: bool = False
+    doctor: Literal["on", "off"] = "on"
     seed: int = 0
 
     role = "training"

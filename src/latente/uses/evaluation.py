@@ -19,14 +19,17 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
         raise ConfigError(f"samples must be 1 or more, not {samples}")
     generator = torch.Generator().manual_seed(seed)
     parts, codes, volume = [], [], []
+    by_dim: list[torch.Tensor] = []  # the KL of each row and dimension, where it has a closed form
     density = True
     model_error = pca_error = spread = 0.0
     for batch in ae.batches(data):
         parts.append(bounds(ae.model_, batch, samples, generator))
         with torch.no_grad():
             q = ae.model_.encode(batch)
+            kl_dims = ae.model_.prior().kl_dims(q) if q.has_density else None
         codes.append(q.mean)
         density = q.has_density or q.discrete
+        by_dim += [] if kl_dims is None else [kl_dims]
         volume.append(ae.schema_.log_volume(batch))
         x, expected = baseline.features(ae.model_, batch)
         model_error += float(np.square(x - expected).sum())
@@ -45,6 +48,8 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
     figures |= {"rec": float(rec.mean())}
     figures |= {"kl": float(kl.mean())} if density else {}
     figures |= usage(ae.model_, torch.cat(codes))
+    if by_dim:
+        figures["kl_by_dim"] = [round(v, 3) for v in torch.cat(by_dim).double().mean(0).tolist()]
     figures |= {
         "active_units": active_units(torch.cat(codes)),
         "error": model_error / max(spread, 1e-12),

@@ -37,6 +37,7 @@ from ..kinds.writing_blocks import append_to
 from ..model.spec import Spec
 from ..parts import to_json
 from ..training.checkpoint import Slots
+from ..training.doctor import said
 from ..training.progress import line, printer
 from ..training.stop import Stop
 from ..training.team import ALONE, Team, start
@@ -355,7 +356,7 @@ def _flat(row: dict[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}/")
-        elif name not in ("steps", "share", "best"):
+        elif name not in ("steps", "share", "best", "doctor"):
             yield before + name, float(value)
 
 
@@ -408,7 +409,8 @@ def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) ->
     words = [
         *(line(row, h) for row in h.rows),
         f"ended: {h.ended}",
-        *(f"doctor: {f}" for f in h.findings),
+        *(f"at step {act['step']}: {act['words']}" for act in h.interventions),
+        *(f"doctor: {f}" for f in said(h.verdict, h.findings)),
     ]
     atomic_write(target / "log.txt", ("\n".join(words) + "\n").encode())
     run |= {
@@ -428,6 +430,8 @@ def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) ->
         "threads": h.threads,
         "why": h.why,
         "processes": h.processes,
+        "interventions": h.interventions,
+        "verdict": h.verdict,
         "findings": h.findings,
     }
     # Until it says so, the run is not finished, and `resume` makes whatever is missing.
