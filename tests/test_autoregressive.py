@@ -22,9 +22,9 @@ from latente.training.optimiser import Optimiser
 ALL = torch.tensor(list(product((0.0, 1.0), repeat=9))).reshape(512, 1, 3, 3)
 
 
-def likelihood(shape=(1, 3, 3), blocks=3):
+def likelihood(shape=(1, 3, 3), blocks=3, told="pixels"):
     """One whose pixels hang together: the net's last layer, which starts at 0, has weights too."""
-    made = Autoregressive(maps=2, channels=8, blocks=blocks).build(shape)
+    made = Autoregressive(told, maps=2, channels=8, blocks=blocks).build(shape)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for w in made.parameters():
@@ -46,9 +46,13 @@ def fitted(white):
     return Autoencoder(dim=2, kind=Image(likelihood="autoregressive"), steps=40, random_state=0).fit(white)
 
 
+@pytest.mark.parametrize("told", ["pixels", "picture"])
 @torch.no_grad()
-def test_the_probabilities_of_all_pictures_sum_to_one():
-    log_p = likelihood()(maps(2, 1, 2, 3, 3).expand(2, 512, 2, 3, 3)).cells(ALL).flatten(2).sum(-1)
+def test_the_probabilities_of_all_pictures_sum_to_one(told):
+    made = likelihood(told=told)
+    shape = made.out_shape
+    assert shape == ((2, 3, 3) if told == "pixels" else (2, 1, 1))
+    log_p = made(maps(2, 1, *shape).expand(2, 512, *shape)).cells(ALL).flatten(2).sum(-1)
     # Sums of 512 float32 terms of up to 9 rounded logarithms each.
     assert log_p.exp().sum(1).tolist() == pytest.approx([1.0, 1.0], abs=1e-5)
     # The pixels do hang together: the law of a picture is not the product of the pixels' own.
@@ -116,14 +120,16 @@ def test_many_rows_are_scored_in_pieces_with_equal_numbers():
     assert torch.allclose(px.cells(x), whole, atol=1e-5)
 
 
-def test_before_training_it_is_the_mean_row(white):
-    spec = Spec(kind=Image(likelihood="autoregressive").learn(white))
+@pytest.mark.parametrize("told", ["pixels", "picture"])
+def test_before_training_it_is_the_mean_row(told, white):
+    spec = Spec(kind=Image(likelihood="autoregressive", told=told).learn(white))
     model, x = spec.model(0), spec.kind.prepare(spec.kind.to_batch(white))
     model.center(x)
     with torch.no_grad():
         p = model.decode(torch.zeros(1, 1, 16)).cells(torch.ones(1, 1, 8, 8))[0, 0].exp()
     # What the decoder makes of z = 0 beside its bias, which center sets: some tenths of a logit.
-    assert (p - x.x.mean(0)).abs().mean() < 0.05
+    mean = x.x.mean(0) if told == "pixels" else x.x.mean()
+    assert (p - mean).abs().mean() < 0.05
 
 
 def test_grey_and_coloured_pictures_are_refused_by_name(dots):

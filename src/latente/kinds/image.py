@@ -32,6 +32,7 @@ class Image(Kind):
 
     likelihood: "auto" is Bernoulli for pictures of black and white alone, else Gaussian with one closed-form σ.
     "autoregressive", each pixel given those before it, is for black and white pictures (or binarize) of one channel.
+    told: of "autoregressive", whether z speaks to each of the "pixels" or in one word to the whole "picture".
     binarize: draw every pixel as 0 or 1 with its grey value as probability, anew in every training batch; the
     likelihood is then Bernoulli (Salakhutdinov & Murray 2008; Burda et al. 2016, arXiv:1509.00519, sec. 5).
     Learned: `shape` (c, h, w); `binary`, whether every pixel was black or white; `dtype` of an array that came in, and
@@ -39,6 +40,7 @@ class Image(Kind):
     """
 
     likelihood: Literal["auto", "gaussian", "bernoulli", "discretised-logistic", "autoregressive"] = "auto"
+    told: Literal["pixels", "picture"] = "pixels"
     binarize: bool = False
     shape: tuple[int, ...] = ()
     binary: bool = False
@@ -151,7 +153,7 @@ class Image(Kind):
         if name == "gaussian":
             return Gaussian("closed-form", "row")
         if name == "autoregressive":
-            return Autoregressive()
+            return Autoregressive(self.told)
         return Bernoulli() if name == "bernoulli" else DiscretisedLogistic()
 
     def _require_black_and_white(self) -> None:

@@ -62,7 +62,7 @@ def mutual_information(model: Model, batch: Batch, generator: torch.Generator) -
     """I(x; z) = E_q[log q(z|x) − log q(z)] in nats, with one draw of z a row and q(z) = mean of q(z|x) over the rows.
 
     On average a lower bound that cannot exceed log(rows): each draw's own row is one of the mixture's. So take many
-    rows, 2,000 or more, and read a number near log(rows) as "at least". Raises ConfigError for a latent without density.
+    rows, 2,000 or more, and read a number near log(rows) as "at least". ConfigError for a latent without density.
 
     Source: Hoffman & Johnson 2016 ("ELBO surgery"), with q(z) of all rows; the bound: Poole et al. 2019
     (arXiv:1905.06922), sec. 2.3, where the conditional density is known.

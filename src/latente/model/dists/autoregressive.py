@@ -9,6 +9,7 @@ collapse (docs/collapse.md).
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,9 @@ class _Masked(nn.Conv2d):
         return F.conv2d(x, self.weight * self.mask, self.bias, 1, self.padding, self.dilation)
 
     def matrix(self) -> Tensor:
-        """The weights as a product with what `window` gives. [rows · columns · inputs, outputs]"""
+        """The weights as a product with what `window` gives. [outputs, rows · columns · inputs]"""
         upper = (self.weight * self.mask)[:, :, : self.kernel_size[0] // 2 + 1]
-        return upper.permute(2, 3, 1, 0).flatten(0, 2)
+        return upper.permute(0, 2, 3, 1).flatten(1)
 
     def memory(self, rows: int, height: int, width: int) -> Tensor:
         """Room for the inputs of pictures of which no pixel is known yet."""
@@ -93,28 +94,27 @@ class _PixelCnn(nn.Module):
     def walk(self, maps: Tensor, u: Tensor | None) -> tuple[Tensor, Tensor]:
         """Pixels one after the other: those with u < p, or without u the likelier ones; and their p. Each [n, 1, h, w]
 
-        Of each layer the inputs of earlier pixels are kept (Ramachandran et al. 2017, arXiv:1704.06001): a step is a few
-        products of one pixel's window, whatever the picture's size.
+        Of each layer the inputs of earlier pixels are kept (Ramachandran et al. 2017, arXiv:1704.06001): a step is a
+        few products of one pixel's window, whatever the picture's size.
         """
         n, _, height, width = maps.shape
-        layers = [self.first, *(block.near for block in self.blocks)]  # type: ignore[misc]
-        memories = [layer.memory(n, height, width) for layer in layers]  # type: ignore[operator]
-        weights = [(layer.matrix(), layer.bias) for layer in layers]  # type: ignore[operator]
-        mixes = [(block.mix.weight.flatten(1).t(), block.mix.bias) for block in self.blocks]  # type: ignore[union-attr, operator]
-        told, last = self.told(maps).permute(2, 3, 0, 1).contiguous(), self.last.weight.flatten(1).t()
+        blocks = [block for block in self.blocks if isinstance(block, _Block)]
+        layers = [self.first, *(block.near for block in blocks)]
+        memories = [layer.memory(n, height, width) for layer in layers]
+        matrices = [layer.matrix() for layer in layers]
+        told = self.told(maps).permute(2, 3, 0, 1).contiguous()
         x, p = (torch.empty(n, 1, height, width, device=maps.device) for _ in range(2))
 
         def near(k: int, i: int, j: int) -> Tensor:
-            matrix, bias = weights[k]
-            return torch.addmm(bias, layers[k].window(memories[k], i, j), matrix)  # type: ignore[operator, arg-type]
+            return F.linear(layers[k].window(memories[k], i, j), matrices[k], layers[k].bias)
 
         for i in range(height):
             for j in range(width):
                 h = near(0, i, j) + told[i, j]
-                for k, (mix, bias) in enumerate(mixes, 1):
-                    layers[k].put(memories[k], i, j, F.silu(h))  # type: ignore[operator]
-                    h = h + torch.addmm(bias, F.silu(near(k, i, j)), mix)
-                logit = maps[:, 0, i, j] + (F.silu(h) @ last)[:, 0] + self.last.bias
+                for k, block in enumerate(blocks, 1):
+                    layers[k].put(memories[k], i, j, F.silu(h))
+                    h = h + F.linear(F.silu(near(k, i, j)), block.mix.weight.flatten(1), block.mix.bias)
+                logit = maps[:, 0, i, j] + F.linear(F.silu(h), self.last.weight.flatten(1), self.last.bias)[:, 0]
                 p[:, 0, i, j] = chance = logit.sigmoid()
                 x[:, 0, i, j] = pixel = ((chance > 0.5) if u is None else u[:, i, j] < chance).float()
                 self.first.put(memories[0], i, j, _signed(pixel, None)[:, None])
@@ -185,19 +185,21 @@ class AutoregressiveDist(Dist):
 
 
 class _Autoregressive(Likelihood):
-    def __init__(self, shape: tuple[int, ...], maps: int, channels: int, blocks: int) -> None:
+    def __init__(self, shape: tuple[int, ...], told: str, maps: int, channels: int, blocks: int) -> None:
         super().__init__()
-        self.out_shape = (maps, *shape[1:])
+        self.out_shape = (maps, *shape[1:]) if told == "pixels" else (maps, 1, 1)
         self.net = _PixelCnn(maps, channels, blocks)
         self.register_buffer("continuous", torch.zeros(shape, dtype=torch.bool), persistent=False)
 
     def start(self, features: Tensor) -> Tensor:
         # The first map is a logit by itself; see _PixelCnn. Its bounds are Bernoulli's.
-        logits = torch.logit(features.clamp(0.005, 0.995)).reshape(self.continuous.shape)
+        mean = features.reshape(self.continuous.shape)
+        mean = mean if self.out_shape[1:] == mean.shape[1:] else mean.mean((1, 2), keepdim=True)
+        logits = torch.logit(mean.clamp(0.005, 0.995))
         return torch.cat([logits, logits.new_zeros(self.out_shape[0] - 1, *self.out_shape[1:])])
 
     def forward(self, params: Tensor) -> AutoregressiveDist:
-        return AutoregressiveDist(params, self.net)
+        return AutoregressiveDist(params.expand(*params.shape[:-2], *self.continuous.shape[1:]), self.net)
 
 
 @part("likelihood", "autoregressive")
@@ -206,12 +208,15 @@ class Autoregressive:
     """Pixels that are 0 or 1, each given those before it and z, in nats: exact, however the pixels hang together.
 
     Source: van den Oord et al. 2016 (arXiv:1601.06759), sec. 3.4: masks A then B, residual blocks; here dilated, and
-    conditional by maps added to the first layer (arXiv:1606.05328, eq. 5). Scoring is one pass; a draw takes one step
-    for each pixel.
-    maps: feature maps that the decoder gives, the first of them logits by themselves. channels, blocks: of the net;
+    conditional by maps added to the first layer (arXiv:1606.05328). Scoring is one pass; a draw takes one step for each
+    pixel.
+    told: "pixels", the decoder says something else to each pixel (there eq. 5); "picture", the same to all (eq. 4), so
+    that z can say what a picture is like, and not where: fewer weights, and little that pixels would not know anyway.
+    maps: how many numbers the decoder gives a pixel, the first of them a logit by itself. channels, blocks: of the net;
     multiples of 16 channels suit the processor's kernels (24 cost what 32 do, four times 16).
     """
 
+    told: Literal["pixels", "picture"] = "pixels"
     maps: int = 8
     channels: int = 16
     blocks: int = 4
@@ -227,4 +232,4 @@ class Autoregressive:
                 f"likelihood 'autoregressive' is for pictures of one channel, not for cells of shape {shape}",
                 hint="kind.likelihood=bernoulli",
             )
-        return _Autoregressive(shape, self.maps, self.channels, self.blocks)
+        return _Autoregressive(shape, self.told, self.maps, self.channels, self.blocks)
