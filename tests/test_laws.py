@@ -13,7 +13,13 @@ from latente.model.priors.base import Host
 
 LATENTS, PRIORS = parts.names("latent"), parts.names("prior")
 # Likelihoods of one row of cells, as a kind would build them.
-SHAPES = {"discretised-logistic": (1, 4, 4), "discretised-logistic-mixture": (1, 4, 4), "categorical": (2,)}
+PICTURE = (1, 4, 4)
+SHAPES = {
+    "discretised-logistic": PICTURE,
+    "discretised-logistic-mixture": PICTURE,
+    "autoregressive": PICTURE,
+    "categorical": (2,),
+}
 
 
 def built(name):
@@ -48,7 +54,11 @@ def test_no_value_scores_higher_than_the_mode(name):
     draw = px.sample(torch.Generator().manual_seed(1))[0]
     # The logistic's mode is its mean rounded to a level, where the mass of the end levels may win.
     slack = 1.0 if name == "discretised-logistic" else 1e-5
-    if name == "discretised-logistic":
+    if name == "autoregressive":
+        # Of a chain the law holds up to the first cell where the two part: from there on they are not of one past.
+        apart = (draw != px.mode[0]).flatten(1).int()
+        inner = (apart.cumsum(1) - apart == 0).float().reshape(draw.shape)
+    elif name == "discretised-logistic":
         inner = ((px.mode[0] > 0.02) & (px.mode[0] < 0.98) & (draw > 0.02) & (draw < 0.98)).float()
     else:
         inner = torch.ones_like(draw)

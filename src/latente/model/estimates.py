@@ -1,4 +1,4 @@
-"""What is estimated from a fitted model: bounds on log p(x), row by row."""
+"""What is estimated from a fitted model: bounds on log p(x), row by row, and what the codes tell of the rows."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from .batch import Batch
 from .model import Model
 
@@ -43,7 +44,8 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     weighed = q.has_density or q.discrete
     rows, dim = q.mean.shape
     noise = torch.randn((samples, 1 if shared else rows, dim), generator=generator, device=q.mean.device)
-    step = max(1, CHUNK // (rows * max(batch.x[0].numel(), model.breadth)))
+    numbers = max(model.breadth, batch.x[0].numel(), math.prod(model.likelihood.out_shape))
+    step = max(1, CHUNK // (rows * numbers))
     passes = (model.run(batch, noise=noise[i : i + step], q=q) for i in range(0, samples, step))
     log_px, log_w, kl = [], [], []
     for out in passes:
@@ -55,3 +57,25 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     if not weighed:
         return Bounds(px[0], -px[0], torch.zeros_like(px[0]))
     return Bounds(torch.logsumexp(torch.cat(log_w), 0) - math.log(samples), -px.mean(0), torch.stack(kl).sum(0))
+
+
+@torch.no_grad()
+def mutual_information(model: Model, batch: Batch, generator: torch.Generator) -> float:
+    """I(x; z) = E_q[log q(z|x) − log q(z)] in nats, with one draw of z a row and q(z) = mean of q(z|x) over the rows.
+
+    On average a lower bound that cannot exceed log(rows): each draw's own row is one of the mixture's. So take many
+    rows, 2,000 or more, and read a number near log(rows) as "at least". ConfigError for a latent without density.
+
+    Source: Hoffman & Johnson 2016 ("ELBO surgery"), with q(z) of all rows; the bound: Poole et al. 2019
+    (arXiv:1905.06922), sec. 2.3, where the conditional density is known.
+    """
+    q = model.encode(batch)
+    if not q.has_density:
+        raise ConfigError("mutual information needs log q(z|x), which this latent does not have")
+    z = q.sample(1, generator)[0]
+    rows, dim = z.shape
+    own = q.log_prob(z.unsqueeze(0))[0]
+    step = max(1, CHUNK // (rows * dim))
+    among = [q.log_prob(z[i : i + step].unsqueeze(1).expand(-1, rows, dim)) for i in range(0, rows, step)]
+    aggregate = torch.logsumexp(torch.cat(among), 1) - math.log(rows)
+    return float((own - aggregate).double().mean())

@@ -58,7 +58,7 @@ class RealNVP(nn.Module):
         if given is not None:
             seen = torch.cat([seen, given.expand(*z.shape[:-1], given.shape[-1])], -1)
         with torch.autocast(z.device.type, torch.bfloat16, enabled=self.low_precision):
-            said = net(seen.flatten(0, -2)).float().unflatten(0, z.shape[:-1])
+            said = net(seen.flatten(0, -2)).to(z.dtype).unflatten(0, z.shape[:-1])
         log_scale, shift = said.chunk(2, -1)
         free = 1 - mask
         return STEEPEST * torch.tanh(log_scale / STEEPEST) * free, shift * free

@@ -52,8 +52,7 @@ class Pass:
     @cached_property
     def cells(self) -> Tensor:
         """log p of each cell given z; 0 where it was not observed. [s, b, *cells]"""
-        cells = self.px.cells(self.target.x)
-        return cells if self.target.observed is None else cells.masked_fill(~self.target.observed, 0.0)
+        return self.px.seen(self.target.x, self.target.observed)
 
     @cached_property
     def log_px(self) -> Tensor:

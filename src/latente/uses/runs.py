@@ -181,7 +181,8 @@ _KEPT = {"status": str, "path": str | None, "read": dict, "estimator": dict, "pr
 
 def claim(folder: Path) -> None:
     """Make the run's folder; one that holds something already is not written into."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # What a run leaves that was killed while it wrote its very first file is nothing to keep.
+    if folder.exists() and (not folder.is_dir() or any(not p.match(".latente-*.part") for p in folder.iterdir())):
         unfinished = (folder / "run.json").exists() and read_run(folder)["status"] != "finished"
         hint = f"latente resume {folder}, if you want to go on with it" if unfinished else f"choose -o {folder}-2"
         raise ConfigError(f"{folder} is there already", hint=hint)
