@@ -22,10 +22,10 @@ ACTIVE_SHARE, NEARLY_NOTHING, NOTHING = 0.25, 1.0, 0.1
 # It must be seen at so many looks on end, so long (a share of the run) after β is at its full height, after this many
 # steps (a net that has taken fewer has hardly left its start), and with enough of the run left for a change to tell.
 LOOKS, SETTLED, FEW_STEPS, LATE = 2, 0.05, 200, 0.8
-# Nats of KL that each dimension gets for nothing once a posterior has collapsed, by kind of data. Of 0.1, 0.25 and 0.5
-# on weakly correlated tables under β = 4, 0.25 gave the best held-out bound (six or more columns for each factor): 1.1
-# and 2.0 nats better than the collapsed one; on pictures of digits under β = 200 the bound fell by 4.4, 7.5 and 10.4
-# nats. In few dimensions the floor is raised until it is `TOGETHER` nats in all.
+# Nats of KL that each dimension gets for nothing once a posterior has collapsed, by kind of data; the trials are in
+# docs/training.md. Of tables 0.25 gave the best bound on other rows; of pictures 0.5 is a compromise: more was better
+# on digits, and costs more where there is nothing to learn. In few dimensions the floor is raised until it is
+# `TOGETHER` nats in all.
 FLOORS = {"table": 0.25, "image": 0.5}
 ELSE, TOGETHER = 0.25, 1.0
 # The longest warm-up of the KL, a share of the run: after it the model needs time to live with the whole price.
