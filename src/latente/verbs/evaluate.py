@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from . import DATA, MODEL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..estimator import Autoencoder
 
 
@@ -13,16 +15,41 @@ def evaluate(
     data: Annotated[Any, DATA],
     *,
     samples: Annotated[int, "importance samples a row"] = 200,
+    ais: Annotated[
+        int, "check iw_nll on 100 rows by annealed importance sampling with this many chains a row; 16 will do"
+    ] = 0,
+    ais_steps: Annotated[int, "temperatures of it: more is tighter and slower"] = 500,
+    rate_distortion: Annotated[bool, "the curve, on 100 rows; -o a .png or .csv for it alone"] = False,
     seed: Annotated[int, "seed of the draws"] = 0,
 ) -> dict[str, Any]:
     """Bounds on −log p(x) in nats per row, reconstruction, KL, active units, and PCA of the same size beside it.
 
     Give it rows that the model was not fitted on. `neg_elbo` and `iw_nll` are upper bounds on −log p(x), the second
     tighter, both of cells in the model's units (`units`); `iw_nll_se` is the standard error of its mean over rows.
-    `error` and `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled
-    numbers: 0 is perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are
-    absent and `rec` is −log p(x|z). Raises DataError if the data do not fit the model.
+    `bits_per_dim` is iw_nll per cell in bits, where cells are discrete and p(x) is a probability. `error` and
+    `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled numbers: 0 is
+    perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are absent and `rec`
+    is −log p(x|z).
+
+    `check`: −log p(x) of 100 rows drawn from all by a way that asks nothing of the encoder (ais_nll, an upper bound
+    too), iw_nll of the same rows, and the gap between them. `rate_distortion`: KL and −log p(x|z) when the cells count
+    beta times; at beta 1 their sum is −log p(x). Of a Gaussian likelihood `rate_distortion_gaussian` is the best that
+    coding the principal components can do.
+
+    Raises DataError if the data do not fit the model, ConfigError for `ais` of a latent that is not numbers.
     """
     from ..uses import evaluation
 
-    return evaluation.evaluate(model, data, samples, seed)
+    return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, rate_distortion)
+
+
+def save(result: dict[str, Any], target: "Path", **_: Any) -> "list[Path]":
+    """Write all numbers (.json), or the rate–distortion curve as a picture (.png, .pdf, .svg) or a table."""
+    from ..kinds.writing import write
+    from ..uses import curves
+
+    if target.suffix.lower() in curves.PLOTS:
+        return curves.plot(result, target)
+    if target.suffix.lower() != ".json" and "rate_distortion" in result:
+        return write(curves.table(result), target)
+    return write(result, target)

@@ -70,6 +70,9 @@ class _Mixed(Likelihood):
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([m.features(x[:, self._columns(i)]) for i, m in enumerate(self.members)], -1)  # type: ignore[operator]
 
+    def discrete(self, x: Tensor) -> bool:
+        return all(m.discrete(x[:, self._columns(i)]) for i, m in enumerate(self.members))  # type: ignore[operator]
+
     def start(self, features: Tensor) -> Tensor:
         # A column's features are as many as its parameters, in the same order.
         pieces = features.split(self.sizes)
