@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,14 +20,16 @@ CHUNK = 1 << 20
 LEAPS, TARGET = 10, 0.65
 # The step size of the first pilot move, and by how much a move's surprise changes its logarithm.
 FIRST, RATE = 0.3, 0.1
+# Where chains may start: p(z), or q(z|x).
+STARTS = ("prior", "posterior")
 
 
 @dataclass(frozen=True)
 class Annealed:
     """What the chains of b rows found at each of t inverse temperatures, in nats.
 
-    betas: [t], from 0. log_z: on average a lower bound on log ∫ start(z)^(1−β) (p(z) p(x|z))^β dz [t, b]; from the prior
-    that is log ∫ p(z) p(x|z)^β dz. distortion: −E log p(x|z) under that density [t, b]. share: effective chains at the
+    betas: [t], from 0. log_z: on average a lower bound on log ∫ start(z)^(1−β) (p(z) p(x|z))^β dz [t, b]; from the
+    prior that is log ∫ p(z) p(x|z)^β dz. distortion: −E log p(x|z) under that density [t, b]. share: effective chains at the
     end, over chains [b]; near 1 / chains one chain holds all the weight, and more temperatures are needed.
     accepted: share of the moves.
     """
@@ -66,7 +68,7 @@ def annealed(
     *,
     chains: int = 16,
     betas: Tensor | None = None,
-    start: Literal["prior", "posterior"] = "prior",
+    start: str = "prior",
 ) -> Annealed:
     """`chains` chains a row from p(z), or from q(z|x), to p(x, z), moved by Hamiltonian Monte Carlo at each of `betas`.
 

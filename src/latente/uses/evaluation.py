@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..estimator import Autoencoder
-from ..model.annealing import annealed, schedule
+from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
 from ..model.estimates import Bounds, bounds
@@ -28,10 +28,11 @@ def evaluate(
     seed: int,
     ais: int = 0,
     steps: int = 500,
+    start: str = "prior",
     rate_distortion: bool = False,
 ) -> dict[str, Any]:
     """See `latente.evaluate`."""
-    _require(ae, samples, ais, steps, rate_distortion)
+    _require(ae, samples, ais, steps, start, rate_distortion)
     generator = torch.Generator().manual_seed(seed)
     few = Few(FEW, torch.Generator().manual_seed(seed)) if ais or rate_distortion else None
     moments = curves.Moments() if rate_distortion else None
@@ -57,7 +58,9 @@ def evaluate(
             moments.add(x, complete=bool(as_mask(batch).all()))
     found = Bounds(*(torch.cat([getattr(p, name) for p in parts]) for name in ("log_p", "rec", "kl")))
     figures: dict[str, Any] = {"rows": len(found.rec), "dim": ae._n_features_out}
-    figures |= _bounds(found, samples, cells if discrete else 0) if density else {"rec": float(found.rec.double().mean())}
+    figures |= (
+        _bounds(found, samples, cells if discrete else 0) if density else {"rec": float(found.rec.double().mean())}
+    )
     figures |= {
         "active_units": active_units(torch.cat(codes)),
         "error": model_error / max(spread, 1e-12),
@@ -67,7 +70,7 @@ def evaluate(
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
     if ais and few is not None:
-        figures["check"] = check(ae, few.batch, samples, ais, steps, generator)
+        figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)
     if moments is not None and few is not None:
         figures |= curves.rate_distortion(ae.model_, few.batch, moments, ais or 16, steps, generator)
     return figures
@@ -83,14 +86,14 @@ def _bounds(found: Bounds, samples: int, cells: int) -> dict[str, Any]:
 
 
 def check(
-    ae: Autoencoder, rows: Batch, samples: int, chains: int, steps: int, generator: torch.Generator
+    ae: Autoencoder, rows: Batch, samples: int, chains: int, steps: int, start: str, generator: torch.Generator
 ) -> dict[str, Any]:
-    """−log p(x) of some rows by annealed importance sampling from the prior, and by importance weights beside it.
+    """−log p(x) of some rows by annealed importance sampling, and by importance weights beside it.
 
     gap is iw_nll − ais_nll: both are upper bounds on average, so what is above 0 is what q(z|x) leaves out; gap_se is
     its standard error, of the differences row by row.
     """
-    found = annealed(ae.model_, rows, generator, chains=chains, betas=schedule(steps))
+    found = annealed(ae.model_, rows, generator, chains=chains, betas=schedule(steps), start=start)
     figures = {"rows": len(rows)} | _mean("ais_nll", -found.log_p)
     other = bounds(ae.model_, rows, samples, generator)
     if ae.model_.encode(rows).has_density:
@@ -98,6 +101,7 @@ def check(
     return figures | {
         "chains": chains,
         "steps": steps,
+        "start": start,
         "accepted": round(found.accepted, 4),
         "effective_chains": float(found.share.mean()) * chains,
     }
@@ -133,10 +137,12 @@ def _joined(a: Batch, b: Batch) -> Batch:
     return Batch(torch.cat([a.x, b.x]), masks, context)
 
 
-def _require(ae: Autoencoder, samples: int, ais: int, steps: int, rate_distortion: bool) -> None:
+def _require(ae: Autoencoder, samples: int, ais: int, steps: int, start: str, rate_distortion: bool) -> None:
     for name, value, least in (("samples", samples, 1), ("ais", ais, 0), ("ais_steps", steps, 2)):
         if value < least:
             raise ConfigError(f"{name} must be {least} or more, not {value}")
+    if start not in STARTS:
+        raise ConfigError(f"ais_start must be {' or '.join(STARTS)}, not {start!r}")
     support = getattr(ae.spec_.latent, "support", "numbers")
     if (ais or rate_distortion) and support != "numbers":
         raise ConfigError(
