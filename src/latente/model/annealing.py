@@ -29,8 +29,8 @@ class Annealed:
     """What the chains of b rows found at each of t inverse temperatures, in nats.
 
     betas: [t], from 0. log_z: on average a lower bound on log ∫ start(z)^(1−β) (p(z) p(x|z))^β dz [t, b]; from the
-    prior that is log ∫ p(z) p(x|z)^β dz. distortion: −E log p(x|z) under that density [t, b]. share: effective chains at the
-    end, over chains [b]; near 1 / chains one chain holds all the weight, and more temperatures are needed.
+    prior that is log ∫ p(z) p(x|z)^β dz. distortion: −E log p(x|z) under that density [t, b]. share: effective chains
+    at the end, over chains [b]; near 1 / chains one chain holds all the weight, and more temperatures are needed.
     accepted: share of the moves.
     """
 

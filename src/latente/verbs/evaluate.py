@@ -36,8 +36,8 @@ def evaluate(
 
     `check`: −log p(x) of 100 rows drawn from all, by chains (ais_nll, an upper bound too: the lower of the two is
     nearer), iw_nll of the same rows, and the gap between them. `rate_distortion`: KL and −log p(x|z) when the cells
-    count beta times; at beta 1 their sum is −log p(x). Of a Gaussian likelihood `rate_distortion_gaussian` is the best that
-    coding the principal components can do.
+    count beta times; at beta 1 their sum is −log p(x). Of a Gaussian likelihood `rate_distortion_gaussian` is the best
+    that coding the principal components can do. docs/estimates.md says when to trust which.
 
     Raises DataError if the data do not fit the model, ConfigError for `ais` of a latent that is not numbers.
     """
