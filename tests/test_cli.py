@@ -85,6 +85,10 @@ def test_every_verb_works_on_a_table(work, people):
     assert len(pd.read_csv(io.StringIO(run("sample", model, "-n", 7).out))) == 7
     way = pd.read_csv(io.StringIO(run("interpolate", model, data, f"{data}:9", "--steps", 4).out))
     assert len(way) == 4
+    walk = pd.read_csv(io.StringIO(run("traverse", model, f"{data}:9", "--steps", 4, "--dims", 2).out))
+    assert list(walk.columns) == ["dim", "value", *people.columns]
+    assert len(walk) == 8
+    assert len(json.loads(run("traverse", model, "--json").out)["rows"]) == 27
     assert list(pd.read_csv(io.StringIO(run("score", model, data).out)).columns) == ["score"]
     found = json.loads(run("evaluate", model, data, "--json", "--samples", 5).out)
     assert found["rows"] == 300
@@ -95,7 +99,8 @@ def test_every_verb_works_on_a_table(work, people):
 
 def test_every_verb_works_on_pictures(work):
     model, data = work / "shapes", work / "dots"
-    assert {"samples.png", "reconstructions.png"} <= {p.name for p in model.iterdir()}
+    album = {"samples.png", "reconstructions.png", "interpolation.png", "interpolation.gif", "traversal.png"}
+    assert album <= {p.name for p in model.iterdir()}
     for verb in ("reconstruct", "denoise", "impute"):
         assert run(verb, model, data, "-o", work / f"{verb}.npy").code == 0
         assert np.load(work / f"{verb}.npy", allow_pickle=False).shape == (120, 8, 8)
@@ -110,8 +115,21 @@ def test_every_verb_works_on_pictures(work):
         assert film.n_frames > 20
     with Picture.open(work / "way.png") as strip:
         assert strip.width > 4 * strip.height
+    assert run("traverse", model, "-o", work / "walk.png").code == 0
+    assert run("traverse", model, f"{data}:7", "-o", work / "walk.npy").code == 0
+    assert np.load(work / "walk.npy", allow_pickle=False).shape == (27, 8, 8)
+    assert {"walk.png", "walk.gif"} <= {p.name for p in work.iterdir()}
     assert json.loads(run("evaluate", model, data, "--json", "--samples", 2).out)["dim"] == 3
     assert len(run("score", model, data).out.splitlines()) == 121
+
+
+def test_export_prints_what_it_wrote_and_nothing_else(work):
+    done = run("export", work / "people", "-o", work / "people.onnx", "--json")
+    assert (done.code, done.err) == (0, "")
+    said = json.loads(done.out)
+    for part in ("encoder", "decoder"):
+        assert (work / said[part]["file"]).stat().st_size > 1000
+    assert run("export", work / "people").code == 2
 
 
 def test_pictures_are_not_printed(work):

@@ -50,7 +50,10 @@ def same(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["vae", "ae", "denoising", "mixture"])
+AGGRESSIVE = recipe("vae").override("objective.aggressive", 0.8)
+
+
+@pytest.mark.parametrize("name", ["vae", "ae", "denoising", "mixture", "geco", AGGRESSIVE], ids=str)
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(tmp_path, name):
     whole, history = trained(name=name)
     _, stopped = trained(Slots(tmp_path), stop_at=2, name=name)

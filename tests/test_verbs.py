@@ -4,7 +4,7 @@ import pytest
 
 import latente as lt
 from latente.errors import ConfigError, DataError
-from latente.verbs.interpolate import path
+from latente.uses.ways import path
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,10 @@ _VERBS = [
         "impute",
         "sample",
         "interpolate",
+        "traverse",
         "score",
     ),
-    *("evaluate", "demo", "doctor"),
+    *("evaluate", "export", "demo", "doctor"),
 ]
 __all__ = list(_HOMES) + _VERBS  # noqa: PLE0605 - made from the tables above, so that a name stands once
 

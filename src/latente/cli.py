@@ -34,11 +34,11 @@ app = typer.Typer(
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
-    *("interpolate", "score", "doctor"),
+    *("interpolate", "traverse", "score", "export", "doctor"),
 )
 SHORT = {"output": "-o", "n": "-n"}
 # Verbs without a result to write, and those that write their own.
-OWN_OUTPUT = ("fit", "resume", "demo")
+OWN_OUTPUT = ("fit", "resume", "demo", "export")
 
 
 def main() -> None:
@@ -116,8 +116,10 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
     kind, note = _annotation(parameter)
     if isinstance(note, Mark):
         argument = typer.Argument(help=note.help, metavar=note.name if note.name != "ROW" else parameter.name.upper())
-        hint = Annotated[str, argument]
-        return inspect.Parameter(parameter.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=hint)
+        place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if parameter.default is None:
+            return inspect.Parameter(parameter.name, place, default=None, annotation=Annotated[str | None, argument])
+        return inspect.Parameter(parameter.name, place, annotation=Annotated[str, argument])
     return _option(parameter.name, kind, parameter.default, note)
 
 
@@ -138,7 +140,7 @@ def _value(mark: Any, text: Any, verb: str) -> Any:
 
         return read(text, "table")
     if mark in (DATA, ROW, MODEL, RUN):
-        return str(text)
+        return None if text is None else str(text)
     return None
 
 
@@ -155,11 +157,12 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
     """The end of a fit: the doctor's verdict and the next command; on stdout the model's place."""
     if os.environ.get("LATENTE_TEAM") or os.environ.get("RANK", "0") != "0":
         return  # one process of several: who started them tells it, or the first of them
-    for finding in model.card_["findings"] or ["nothing odd was seen"]:
-        print(f"doctor: {finding}", file=sys.stderr)
+    card = model.card_
+    for text in [card["verdict"], *(f for f in card["findings"] if f != card["verdict"])]:
+        print(f"doctor: {text}", file=sys.stderr)
     print(f"next: latente evaluate {output} NEW-ROWS", file=sys.stderr)
-    kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "findings")
-    print(json.dumps({"run": str(output), **{k: model.card_[k] for k in kept}}) if as_json else output)
+    kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "verdict", "findings")
+    print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
 
 
 def _write(result: Any, path: Path) -> list[Path]:
@@ -203,7 +206,9 @@ def _show(result: Any, as_json: bool) -> None:
 def _lines(result: dict[str, Any]) -> None:
     width = max(len(k) for k in result)
     for key, value in result.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and value and all(isinstance(v, float) for v in value):
+            text = " ".join(f"{v:.3f}" for v in value)
+        elif isinstance(value, list):
             text = ("\n" + " " * (width + 2)).join(map(_line, value)) or "none"
         else:
             text = f"{value:.4f}" if isinstance(value, float) else _line(value)

@@ -60,7 +60,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     `decode` and `sample` says c, and what it leaves out is unknown.
     nets, latent, prior, objective, corruption: a part, its name, or a document, in place of the recipe's.
     settings: single settings by path, {"objective.beta": 4.0, "train.patience": 10}.
-    epochs, steps, batch_size, lr, time_limit (seconds), validation (share held out), precision, device: see `Train`.
+    epochs, steps, batch_size, lr, time_limit (seconds), validation (share held out), precision, device, doctor ("on",
+    "off"): see `Train`.
     random_state: the seed of everything. The same seed, data and machine give the same model, bit for bit, unless a
     time limit ends the run. None draws a fresh seed.
     verbose: a progress line on stderr.
@@ -89,6 +90,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         validation: float | None = None,
         precision: str | None = None,
         device: str | None = None,
+        doctor: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -110,6 +112,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.validation = validation
         self.precision = precision
         self.device = device
+        self.doctor = doctor
         self.random_state = random_state
         self.verbose = verbose
 
@@ -212,7 +215,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 spec = spec.override(role, value)
         if self.dim is not None:
             spec = with_dim(spec, self.dim)
-        for name in ("epochs", "steps", "batch_size", "lr", "time_limit", "validation", "precision", "device"):
+        names = ("epochs", "steps", "batch_size", "lr", "time_limit", "validation", "precision", "device", "doctor")
+        for name in names:
             value = getattr(self, name)
             if value is not None:
                 spec = spec.override(f"train.{name}", value)
@@ -248,6 +252,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "epochs": round(h.steps / max(1, -(-h.training_rows // self.spec_.train.batch_size)), 2),
             "precision": h.precision,
             "ended": h.ended,
+            "verdict": h.verdict,
             "findings": h.findings,
             "recipe": self.recipe if isinstance(self.recipe, str) else "given",
             "schema": self.schema_.summary[:100],
@@ -338,7 +343,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Importance-weighted log p(x) of each row in nats: on average a lower bound; higher is more normal. [rows]
 
         Densities are in the data's own units, so that models of one table can be compared; missing cells are left out.
-        For a point latent, which has no density, it is log p(x|z) of the row's own code.
+        For a point latent, which has no density, it is log p(x|z) of the row's own code; for codes it is
+        log p(x|z) + log P(z).
         """
         if samples < 1:
             raise ConfigError(f"samples must be 1 or more, not {samples}")

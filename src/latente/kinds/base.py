@@ -86,8 +86,10 @@ class Kind(ABC):
     def summary(self) -> list[str]:
         """The schema in lines, for `info`."""
 
-    # What `sample` shows of p(x|z): a "sample" where noise is part of a row, the "mean" where it only hides it.
-    shown = "sample"
+    @property
+    def shown(self) -> str:
+        """What `sample` shows of p(x|z): a "sample" where noise is part of a row, the "mean" where it only hides it."""
+        return "sample"
 
     @property
     def room(self) -> int:

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..model.batch import Batch
+from ..model.dists.autoregressive import Autoregressive
 from ..model.dists.bernoulli import Bernoulli
 from ..model.dists.discretised_logistic import DiscretisedLogistic
 from ..model.dists.gaussian import Gaussian
+from ..model.dists.logistic_mixture import LogisticMixture
 from ..model.nets.conv import Conv
 from ..model.nets.mlp import Mlp
 from ..model.noise import bernoulli
@@ -30,13 +32,20 @@ class Image(Kind):
     """Pictures as pixels in [0, 1]; densities are of pixels in that range.
 
     likelihood: "auto" is Bernoulli for pictures of black and white alone, else Gaussian with one closed-form σ.
+    components: how many logistics a pixel has where the likelihood is their mixture.
+    "autoregressive", each pixel given those before it, is for black and white pictures (or binarize) of one channel.
+    told: of "autoregressive", whether z speaks to each of the "pixels" or in one word to the whole "picture".
     binarize: draw every pixel as 0 or 1 with its grey value as probability, anew in every training batch; the
     likelihood is then Bernoulli (Salakhutdinov & Murray 2008; Burda et al. 2016, arXiv:1509.00519, sec. 5).
     Learned: `shape` (c, h, w); `binary`, whether every pixel was black or white; `dtype` of an array that came in, and
     `flat`, whether it had no channel axis.
     """
 
-    likelihood: Literal["auto", "gaussian", "bernoulli", "discretised-logistic"] = "auto"
+    likelihood: Literal[
+        "auto", "gaussian", "bernoulli", "discretised-logistic", "discretised-logistic-mixture", "autoregressive"
+    ] = "auto"
+    components: int = 5
+    told: Literal["pixels", "picture"] = "pixels"
     binarize: bool = False
     shape: tuple[int, ...] = ()
     binary: bool = False
@@ -46,6 +55,7 @@ class Image(Kind):
     def __post_init__(self) -> None:
         fine = self.shape == () or (len(self.shape) == 3 and all(0 < s < 1 << 16 for s in self.shape))
         require(fine, self, "shape", "three sizes: channels, height, width")
+        require(self.components >= 1, self, "components", "1 or more")
 
     @classmethod
     def accepts(cls, raw: Any) -> bool:
@@ -80,6 +90,8 @@ class Image(Kind):
         # Equal pictures leave nothing to learn, whatever they show.
         if not differ:
             raise DataError(f"there is nothing to learn: all {n} pictures are the same", hint="check the folder")
+        if kind.likelihood == "autoregressive":
+            kind._require_black_and_white()
         return kind
 
     def to_batch(self, raw: Any) -> Batch:
@@ -121,7 +133,10 @@ class Image(Kind):
         c, h, w = self.shape
         return Mlp((512, 512), residual=True) if c == 1 and h * w <= SMALL else Conv()
 
-    shown = "mean"
+    @property
+    def shown(self) -> str:
+        # Pixels that are drawn one after the other fit together, and what z leaves open is open in the draw alone.
+        return "sample" if self.likelihood == "autoregressive" else "mean"
 
     @property
     def read_options(self) -> dict[str, Any]:
@@ -143,7 +158,19 @@ class Image(Kind):
             name = "bernoulli" if self.binary or self.binarize else "gaussian"
         if name == "gaussian":
             return Gaussian("closed-form", "row")
+        if name == "discretised-logistic-mixture":
+            return LogisticMixture(self.components)
+        if name == "autoregressive":
+            return Autoregressive(self.told)
         return Bernoulli() if name == "bernoulli" else DiscretisedLogistic()
+
+    def _require_black_and_white(self) -> None:
+        if self.shape[0] != 1 or not (self.binary or self.binarize):
+            found = "pictures of grey values" if self.shape[0] == 1 else f"pictures of {self.shape[0]} channels"
+            hint = "kind.binarize=true draws them as black and white" if self.shape[0] == 1 else "kind.likelihood=auto"
+            raise ConfigError(
+                f"likelihood 'autoregressive' is for black and white pictures, and these are {found}", hint=hint
+            )
 
 
 class _Encoder(nn.Module):

@@ -88,6 +88,16 @@ class Table(Kind):
         """The columns that take part; the others are constant."""
         return [c for c in self.columns if not isinstance(c, Constant)]
 
+    @property
+    def feature_names(self) -> list[str]:
+        """The likelihood's features in order: columns, and column=level for each level of a category."""
+        found = []
+        for i, _ in _feature_order(self.modelled):
+            column = self.modelled[i]
+            levels = (*column.levels, "<other>") if isinstance(column, Categorical) else ()
+            found += [f"{column.label}={level}" for level in levels] or [str(column.label)]
+        return found
+
     def to_batch(self, raw: Any) -> Batch:
         frame = self._matched(as_frame(raw))
         numbers, masks, unseen = [], [], []

@@ -66,7 +66,12 @@ def write(result: object, path: str | os.PathLike[str], *, names: Sequence[str] 
 
 def strip(pictures: "Pictures | np.ndarray") -> np.ndarray:
     """One row of pictures [n, h, w, c] as a single one: uint8 [1, height, width, c], enlarged as in a grid."""
-    return grid(as_pictures(pictures))[None]
+    return sheet(pictures, None)
+
+
+def sheet(pictures: "Pictures | np.ndarray", columns: int | None, labels: Sequence[str] = ()) -> np.ndarray:
+    """Pictures [n, h, w, c] in rows of `columns`, each with its label, as a single one: uint8 [1, height, width, c]."""
+    return grid(as_pictures(pictures), columns, labels)[None]
 
 
 def what_of(result: object) -> _What:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CELL, _FRAME = 48, 128  # least longer side of a picture in a grid and in an animation, in screen pixels
 _GAP, _GREY = 2, 211  # between the pictures of a grid
+_LABEL = 14  # height of the letters beside a grid, in pixels
 _FRAME_MS = 80  # 12.5 a second; GIF counts in hundredths
 _LARGEST = 100_000_000  # pixels of a grid: what picture viewers, and `read`, still open
 
@@ -34,8 +35,11 @@ def as_pictures(result: Any) -> Pictures:
     return result
 
 
-def grid(pictures: Pictures, columns: int | None = None) -> np.ndarray:
-    """The pictures in rows of `columns` (None: one row), enlarged by a whole factor: uint8 [height, width, c]."""
+def grid(pictures: Pictures, columns: int | None = None, labels: Sequence[str] = ()) -> np.ndarray:
+    """The pictures in rows of `columns` (None: one row), enlarged by a whole factor: uint8 [height, width, c].
+
+    labels: what stands to the left of each row.
+    """
     shown = _shown(pictures)
     n, h, w, c = shown.shape
     columns = columns or n
@@ -53,7 +57,20 @@ def grid(pictures: Pictures, columns: int | None = None) -> np.ndarray:
     for i, picture in enumerate(shown):
         top, left = i // columns * (h * factor + _GAP), i % columns * (w * factor + _GAP)
         sheet[top : top + h * factor, left : left + w * factor] = _enlarged(picture, factor)
-    return sheet
+    return np.hstack([_margin(labels, height, h * factor, c), sheet]) if labels else sheet
+
+
+def _margin(labels: Sequence[str], height: int, tall: int, channels: int) -> np.ndarray:
+    """The labels of a grid's rows, each `tall` pixels high, on the colour of its gaps. [height, width, channels]"""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_LABEL)
+    width = 2 * _LABEL // 3 + math.ceil(max(font.getlength(label) for label in labels))
+    margin = Image.new("L", (width, height), _GREY)
+    for i, label in enumerate(labels):
+        at = (width - _LABEL // 3, i * (tall + _GAP) + tall // 2)
+        ImageDraw.Draw(margin).text(at, label, fill=40, font=font, anchor="rm")
+    return np.repeat(np.asarray(margin)[..., None], channels, 2)
 
 
 def animation(pictures: Pictures) -> bytes:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .batch import Batch
+from .estimates import breadth
 from .latents.base import Posterior
 from .model import Model, Pass
 
@@ -82,7 +83,7 @@ def annealed(
     if chains < 1:
         raise ConfigError(f"chains must be 1 or more, not {chains}")
     betas = schedule(500) if betas is None else betas
-    size = max(1, CHUNK // ((chains + 1) * max(1, batch.x[0].numel())))
+    size = max(1, CHUNK // ((chains + 1) * breadth(model, batch)))
     pieces = (batch.rows(slice(i, i + size)) for i in range(0, len(batch), size))
     found = [_run(_Path(model, rows, chains + 1, start, generator), betas) for rows in pieces]
     weights = [f.log_z.shape[1] / len(batch) for f in found]

@@ -20,6 +20,7 @@ from .batch import Batch
 from .condition import Condition
 from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
+from .nets.layers import Offset
 from .priors.base import PriorModule
 
 
@@ -51,8 +52,7 @@ class Pass:
     @cached_property
     def cells(self) -> Tensor:
         """log p of each cell given z; 0 where it was not observed. [s, b, *cells]"""
-        cells = self.px.cells(self.target.x)
-        return cells if self.target.observed is None else cells.masked_fill(~self.target.observed, 0.0)
+        return self.px.seen(self.target.x, self.target.observed)
 
     @cached_property
     def log_px(self) -> Tensor:
@@ -71,9 +71,21 @@ class Pass:
 
     @cached_property
     def kl(self) -> Tensor:
-        """KL(q(z|x) ‖ p(z)) of each row: exact where it has a closed form, else from the draws. [b]"""
+        """KL(q(z|x) ‖ p(z)) of each row: exact where it has a closed form, else from the draws; of those, what q has
+        in closed form, its entropy, is exact. [b]
+        """
         dims = self.kl_dims
-        return dims.sum(-1) if dims is not None else (self.log_qz - self.log_pz).mean(0)
+        if dims is not None:
+            return dims.sum(-1)
+        entropy = self.q.entropy
+        return (self.log_qz - self.log_pz).mean(0) if entropy is None else -entropy - self.log_pz.mean(0)
+
+    @cached_property
+    def kl_path(self) -> Tensor:
+        """The KL with gradients through the draws alone: where it is estimated from them, log q(z|x) is read with q's
+        numbers as constants, which leaves out a term whose mean is 0 (Roeder et al. 2017, arXiv:1703.09194). [b]
+        """
+        return self.kl if self.kl_dims is not None else (self.q.detached().log_prob(self.z) - self.log_pz).mean(0)
 
     @cached_property
     def kl_dims(self) -> Tensor | None:
@@ -99,6 +111,7 @@ class Model(nn.Module, ABC):
     """
 
     dim: int
+    breadth = 1  # numbers of a row in the widest layer of the decoder, where that is more than the row's own
 
     def __init__(
         self,
@@ -148,6 +161,10 @@ class Model(nn.Module, ABC):
     def output(self) -> nn.Module:
         """The nets whose last layer gives the likelihood its numbers."""
 
+    def snap(self, z: Tensor) -> Tensor:
+        """The nearest z that a row can have: of a codebook its entries, of any other latent z itself. [..., d]"""
+        return z
+
     def given(self, batch: Batch) -> Tensor | None:
         """What is given, as numbers [b, k]: unknown where the batch says nothing; None of an unconditional model."""
         if self.condition is None:
@@ -170,10 +187,10 @@ class Model(nn.Module, ABC):
         """Set the decoder's last bias so that, before training, p(x|z) is the rows' own mean: nothing in the first
         steps is spent on learning what a row looks like on average. A prior that starts from rows does so here.
         """
-        last = [m for m in self.output.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+        last = [m for m in self.output.modules() if isinstance(m, (nn.Linear, Offset))][-1]
         params = self.likelihood.start(self.likelihood.features(batch.x).flatten(1).mean(0))
         assert last.bias is not None
-        last.bias.copy_(params.flatten() if isinstance(last, nn.Linear) else params.mean((1, 2)))
+        last.bias.copy_(params.reshape(last.bias.shape))
 
     def corrupted(self, batch: Batch) -> Batch:
         """What the encoder sees of `batch` in training."""
@@ -211,9 +228,13 @@ class Flat(Model):
         self.head, self.prior_module, self.decoder, self.dim = head, prior, decoder, dim
 
     def encode(self, batch: Batch) -> Posterior:
+        return self._posterior(*self._seen(batch))
+
+    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the head is told of each row: features, and what is given."""
         with self._low():
             features = self.encoder(batch)
-        return self._posterior(features, self.given(batch))
+        return features.float(), self.given(batch)
 
     def posterior(self, features: Tensor) -> Posterior:
         """q(z|x) of rows that are features [b, ...] of the encoder's body already."""
@@ -223,10 +244,13 @@ class Flat(Model):
         return self._posterior(found, unknown)
 
     def _posterior(self, features: Tensor, given: Tensor | None) -> Posterior:
-        return self.head(features.float() if given is None else torch.cat([features.float(), given], -1))
+        return self.head(_joined(features.float(), given))
 
     def prior(self) -> PriorModule:
         return self.prior_module.of(self)
+
+    def snap(self, z: Tensor) -> Tensor:
+        return self.head.snap(z) if hasattr(self.head, "snap") else z  # type: ignore[operator]
 
     @property
     def output(self) -> nn.Module:
@@ -235,6 +259,8 @@ class Flat(Model):
     def center(self, batch: Batch) -> None:
         super().center(batch)
         with torch.no_grad():
+            if hasattr(self.head, "start"):
+                self.head.start(_joined(*self._seen(batch)))  # type: ignore[operator]
             self.prior_module.start(self, batch)
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:
@@ -269,3 +295,7 @@ class Flat(Model):
         if self.training:
             self.likelihood.observe(px, batch)
         return Pass(q, self.prior(), z, px, batch, q.penalty)
+
+
+def _joined(features: Tensor, given: Tensor | None) -> Tensor:
+    return features if given is None else torch.cat([features, given], -1)

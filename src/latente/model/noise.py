@@ -4,6 +4,8 @@ All processes draw for the rows of all, from generators in one state, and keep w
 whether one process makes it or several.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,13 @@ def normal(shape: tuple[int, ...], generator: torch.Generator | None, device: to
         shape = (*shape[:rows], generator.total, *shape[rows + 1 :])
         return generator.own(torch.randn(shape, generator=generator, device=device), rows)
     return torch.randn(shape, generator=generator, device=device)
+
+
+def drawn(draw: Callable[[int], Tensor], rows: int, generator: torch.Generator | None) -> Tensor:
+    """One draw for each of this process's rows, where `draw(n)` gives n of them from `generator`. [rows, ...]"""
+    if isinstance(generator, Shared) and generator.total:
+        return generator.own(draw(generator.total), 0)
+    return draw(rows)
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> Tensor:

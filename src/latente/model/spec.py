@@ -31,7 +31,8 @@ class Train:
     a cosine. scale_lr: factor on it for learned scales. ema: decay of the averaged weights, 0 for none. clip: largest
     gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience:
     evaluations without a better held-out loss. precision: what the nets compute in; losses are float32 always. compile:
-    whether the step goes through torch's compiler first, which takes a minute.
+    whether the step goes through torch's compiler first, which takes a minute. doctor: "on", it acts in a run on what
+    it sees (docs/training.md); "off", it only says it.
     """
 
     epochs: int | None = None
@@ -48,6 +49,7 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
     compile: bool = False
+    doctor: Literal["on", "off"] = "on"
     seed: int = 0
 
     role = "training"
@@ -131,19 +133,29 @@ class Spec:
         """
         if hasattr(self.objective, "needs"):
             self.objective.needs(self)
+        self._together()
         with seeded(seed):
             model = self.latent.model(self) if hasattr(self.latent, "model") else self._flat()
         for name, value in (self.objective.memory() if hasattr(self.objective, "memory") else {}).items():
             model.memory.register_buffer(name, value, persistent=False)
         return model
 
-    def _flat(self) -> Flat:
+    def _together(self) -> None:
+        """Refuse a latent and a prior that do not go together."""
         on, over = (getattr(part, "support", "numbers") for part in (self.latent, self.prior))
         if on != over:
             raise ConfigError(
                 f"latent {self.latent.name!r} gives {on}, and prior {self.prior.name!r} is over {over}",
                 hint=f"set prior to one of: {', '.join(n for n in names('prior') if _support(n) == on)}",
             )
+        if getattr(self.prior, "mixes", False) and not getattr(self.latent, "mixes", True):
+            raise ConfigError(
+                f"prior {self.prior.name!r} is a mixture of densities q(z|x), which latent {self.latent.name!r} does "
+                "not give",
+                hint="set prior to 'standard' or 'fitted', or the latent to 'gaussian'",
+            )
+
+    def _flat(self) -> Flat:
         condition = None if self.condition is None else self.condition.condition()
         more = 0 if condition is None else condition.width
         built = self.kind.build(self.nets or self.kind.nets, self.latent.dim + more)

@@ -38,7 +38,11 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int) -> Baseline:
     """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median."""
     few = kind.prepare(feed.whole(ROWS))
-    x = model.likelihood.features(few.x).flatten(1).cpu().numpy()
+    return of(model.likelihood.features(few.x).flatten(1).cpu().numpy(), dim, seed)
+
+
+def of(x: np.ndarray, dim: int, seed: int) -> Baseline:
+    """PCA of features [n, f]."""
     k = min(dim, *x.shape)
     solver = "randomized" if k < 0.8 * min(x.shape) and min(x.shape) > 50 else "full"
     pca = PCA(k, svd_solver=solver, random_state=np.random.RandomState(seed)).fit(x)

@@ -1,14 +1,24 @@
-"""What goes wrong silently, said in plain words."""
+"""What goes wrong silently, said in plain words when training is over.
 
+What is done about it while a run goes on is in `treatment.py`.
+"""
+
+import math
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..kinds.base import Kind
 from ..model.batch import Batch
+from ..model.latents.base import Posterior
+from ..model.latents.codes import usage
 from ..model.model import Model
+from . import baseline, treatment
+from .feed import Feed
+from .treatment import FEW_STEPS, NOTHING
 
 if TYPE_CHECKING:
     from .loop import History
@@ -16,10 +26,25 @@ if TYPE_CHECKING:
 # A latent dimension is active if its mean moves by more than a tenth of the prior's standard deviation between rows:
 # variance above 0.01, after Burda et al. 2016 (arXiv:1509.00519), sec. 5.
 ACTIVE = 0.01
-# A net that has taken fewer steps than this has hardly left its start.
-FEW_STEPS = 200
+# A codebook of which these rows use a smaller share is too large for the data, or many of its entries are dead.
+DEAD_CODES = 0.3
 # Rows that are looked at; shares of units and outputs are known well enough from these.
-ROWS = 2048
+ROWS, CELLS = 2048, 1 << 22
+# Held-out rows below which a comparison on them is left alone, and the share of the variance by which PCA must be
+# better to be named.
+ENOUGH, BETTER = 20, 0.1
+# An expectation is far outside if it passes the range of the data by so many of its widths, and worth a word in so many
+# of the rows.
+BEYOND, OFTEN = 0.5, 0.01
+# Residuals are so many times wider or narrower than a σ that is fixed to 1: their weight beside the KL is off by its
+# square.
+UNSCALED = 3.0
+# How much better a held-out loss must be to be called better: nats, or a share of it.
+NATS, SHARE = 0.1, 0.01
+# How grave a finding is; a remark leaves a model healthy.
+REMARK, POOR, COLLAPSED, SHORT, BROKEN = range(5)
+
+Finding = tuple[int, str]
 
 
 def active_units(codes: Tensor) -> int:
@@ -27,54 +52,175 @@ def active_units(codes: Tensor) -> int:
     return int((codes.float().var(0, correction=0) > ACTIVE).sum()) if len(codes) > 1 else 0
 
 
+def most_information(q: Posterior) -> float:
+    """An upper bound on I(x; z) over these rows, in nats.
+
+    Σ_j H(z_j) − H(z_j|x), with H(z_j) at most that of a Gaussian of its variance, which has the most entropy (Cover &
+    Thomas 2006, thm. 8.6.5). A KL can be large and say nothing about a row; this can not.
+    """
+    variance = q.stddev.double().square()
+    whole = q.mean.double().var(0, correction=0) + variance.mean(0)
+    return float((0.5 * whole.log() - 0.5 * variance.log().mean(0)).sum())
+
+
+def said(verdict: str, findings: list[str]) -> list[str]:
+    """What is printed: the verdict, then what else was seen."""
+    return [verdict, *(f for f in findings if f != verdict)]
+
+
 @torch.no_grad()
-def examine(model: Model, data: Batch, kind: Kind, history: "History") -> list[str]:
-    """Findings in words, the gravest first; an empty list is a healthy model."""
-    batch = kind.prepare(data.rows(slice(0, ROWS)))
-    q = model.encode(batch)
+def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "History") -> tuple[str, list[str]]:
+    """The verdict on a model in one line, and the findings in words, the gravest first; none is a healthy model."""
+    # Of large pictures fewer rows: they go through the nets at once.
+    rows = max(ENOUGH, min(ROWS, CELLS // model.likelihood.continuous.numel()))
+    few = kind.prepare(feed.some(rows))
+    held_out = None if feed.held_out is None else kind.prepare(feed.held_out.rows(slice(0, rows)))
+    q = model.encode(few)
     active, dim = active_units(q.mean), q.mean.shape[1]
-    found = []
+    found = [*_broken(q, history), *_too_short(history, active, dim)]
+    if not found or max(found)[0] < SHORT:
+        found += _treated(q, active, history)
+        if not found or max(found)[0] < COLLAPSED:
+            found += _collapse(q, active, history)
+        found += _overfit(history)
+        if held_out is not None:
+            found += _beside_pca(model, few, held_out, dim)
+            found += _range(model, few, held_out, kind)
+            found += _unscaled(model, held_out, kind)
+    found += [*_codes(model, q), *_no_bound(objective), *_events(history), *_busy(history)]
+    # A stable sort: of equally grave ones the order above.
+    texts = [text for _, text in sorted(found, key=lambda f: -f[0])]
+    if found and max(found)[0] > REMARK:
+        return texts[0], texts
+    return _healthy(q, active, dim, history), texts
+
+
+def _healthy(q: Posterior, active: int, dim: int, history: "History") -> str:
+    if not q.has_density:
+        return f"healthy: {active} of {dim} code dimensions in use"
+    best = next((r for r in reversed(history.rows) if r.get("best")), history.rows[-1] if history.rows else {})
+    kl = best.get("val", best.get("train", {})).get("kl")
+    nats = "" if kl is None else f", {kl:.1f} nats"
+    return f"healthy: {active} of {dim} latent dimensions in use{nats}"
+
+
+def _broken(q: Posterior, history: "History") -> list[Finding]:
     if not torch.isfinite(q.mean).all():
-        found.append("the codes are not finite: training diverged; try a smaller rate: --set train.lr=1e-4")
-    found += _collapse(q.has_density, active, dim)
-    found += _overfit(history)
+        return [(BROKEN, "diverged: the codes are not finite; try a smaller rate: --set train.lr=1e-4")]
     if history.ended == "diverged":
-        found.append("the run was rolled back too often and given up; the best weights until then were kept")
-    found += [f"rolled back {text}; from there the rate was halved" for text in history.rollbacks]
-    if history.parts > 1:
-        found.append(
-            f"memory ran out: each batch was taken in {history.parts} parts, with equal results and more time; "
-            "--set train.batch_size=64 needs less"
-        )
-    if history.skipped and not history.rollbacks:
-        found.append(
-            f"{history.skipped} of {history.steps} steps had a gradient that was not finite and were skipped; "
-            "if it is more than a few, lower the rate: --set train.lr=1e-4"
-        )
-    found += _too_short(history)
-    found += _busy(history)
-    return found
+        text = "diverged: the run was rolled back too often and given up; the best weights until then were kept. Try"
+        return [(BROKEN, f"{text} a smaller rate: --set train.lr=1e-4")]
+    if history.steps and history.skipped >= history.steps:
+        return [(BROKEN, f"diverged: none of the {history.steps} steps had a finite gradient; nothing was learned")]
+    rows = _rows(history)
+    best = min(rows, key=lambda r: r["val"]["loss"], default=None)
+    if best is None:
+        return []
+    if not math.isfinite(best["val"]["loss"]):
+        return [(BROKEN, "diverged: the held-out loss was never finite; try a smaller rate: --set train.lr=1e-4")]
+    pairs = [(best[part]["loss"], rows[-1][part]["loss"]) for part in ("train", "val")]
+    if all(now - was > max(treatment.WORSE, 0.5 * abs(was)) or not math.isfinite(now) for was, now in pairs):
+        was, now = pairs[0]
+        text = f"diverged: after epoch {best['epoch']:.0f} the training loss rose from {was:.1f} to {now:.1f} nats; the"
+        return [(BROKEN, f"{text} weights of that epoch were kept. Try a smaller rate: --set train.lr=1e-4")]
+    return []
 
 
-def _collapse(density: bool, active: int, dim: int) -> list[str]:
-    if not density:
-        return [f"only {active} of {dim} code dimensions vary between rows"] if active < dim / 4 else []
-    if active == 0:
+def _too_short(history: "History", active: int, dim: int) -> list[Finding]:
+    """Whether the run ended before anything can be said of it, or while the held-out loss was still falling."""
+    epochs = history.rows[-1]["epoch"] if history.rows else 0.0
+    few, cut = history.steps < FEW_STEPS, history.ended == "time limit"
+    # A net that has hardly left its start says nothing about a row yet: that is no collapse.
+    idle = active < treatment.ACTIVE_SHARE * dim
+    if (few and (idle or cut)) or (cut and epochs < 1):
         return [
-            f"posterior collapse: none of the {dim} latent dimensions says anything about a row, every sample and "
-            "reconstruction will be the average row. If the data have structure, give the latent room: "
-            "--set objective.free_bits=0.25 or a smaller --set objective.beta=0.5"
+            (
+                SHORT,
+                f"the run was far too short: {history.steps} steps, {epochs:.1f} epochs; what it gives is close to the "
+                "average row. Give it more (--epochs, --time-limit) or smaller nets (--set nets=mlp --set "
+                "nets.widths=[128])",
+            )
         ]
-    if active < dim / 2:
+    losses = [r["val"]["loss"] for r in _rows(history)]
+    k = max(1, len(losses) // 10)
+    if len(losses) < 3 or history.ended not in ("planned steps", "time limit"):
+        return []
+    # The last tenth of the run against the tenth before: a cosine schedule flattens, so a slope here is a real one.
+    late, before = sum(losses[-k:]) / k, sum(losses[-2 * k : -k]) / k
+    if before - late > max(2 * NATS, SHARE * abs(late)):
+        text = "the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)"
+        return [(REMARK, text)]
+    return []
+
+
+def _treated(q: Posterior, active: int, history: "History") -> list[Finding]:
+    """Whether the floor under a collapsed posterior was of use."""
+    act = next((a for a in history.interventions if a["kind"] == "free bits"), None)
+    if act is None:
+        return []
+    sick = next(r for r in history.rows if r["steps"] == act["step"])["val"]
+    since = [r["val"] for r in _rows(history) if r.get("best")]
+    what, floor = f"posterior collapse at step {act['step']}", act["settings"]["free_bits"]
+    if not since:
+        return [(COLLAPSED, f"{what}: free bits were switched on, and the run ended before they could tell")]
+    was, now = (part["rec"] + part["kl"] for part in (sick, since[-1]))
+    nats, dim = max(0.0, most_information(q)), q.mean.shape[1]
+    bound = f"the held-out −ELBO went from {was:.1f} to {now:.1f} nats"
+    if active == 0 or nats < NOTHING:
         return [
-            f"{active} of {dim} latent dimensions are in use; the rest cost nothing and carry nothing: "
-            f"--dim {active} would do, or --set objective.free_bits=0.25 to press for more"
+            (
+                COLLAPSED,
+                f"{what}, and free bits ({floor:g} nats a dimension) did not help: the code still says at most "
+                f"{nats:.2f} nats about a row. There may be nothing to learn beyond the average row, or the decoder "
+                f"does without a code; {treatment.OFF}",
+            )
+        ]
+    if was - now < max(NATS, SHARE * abs(was)):
+        return [
+            (
+                COLLAPSED,
+                f"{what}: free bits (objective.free_bits={floor:g}) keep {active} of {dim} dimensions in use, but "
+                f"{bound}: there is nothing to learn beyond the average row, as in noise or columns that have nothing "
+                "to do with each other; or the decoder does without a code, or the run was too short for one; "
+                f"{treatment.OFF}",
+            )
+        ]
+    return [
+        (
+            REMARK,
+            f"{what}: free bits (objective.free_bits={floor:g}) were switched on. Now {active} of {dim} dimensions "
+            f"are in use, they say at most {nats:.1f} nats about a row, and {bound}; {treatment.OFF}",
+        )
+    ]
+
+
+def _collapse(q: Posterior, active: int, history: "History") -> list[Finding]:
+    dim = q.mean.shape[1]
+    if not q.has_density:
+        few = active < dim / 4
+        return [(POOR, f"only {active} of {dim} code dimensions vary between rows")] if few else []
+    if active == 0 or most_information(q) < NOTHING:
+        return [
+            (
+                COLLAPSED,
+                f"posterior collapse: none of the {dim} latent dimensions says anything about a row; every sample and "
+                "reconstruction will be the average row. If the data have structure, give the latent room: "
+                "--set objective.free_bits=0.25 or a smaller --set objective.beta=0.5",
+            )
+        ]
+    if active < dim / 2 and not any(a["kind"] == "free bits" for a in history.interventions):
+        return [
+            (
+                REMARK,
+                f"{active} of {dim} latent dimensions are in use; the rest cost nothing and carry nothing: "
+                f"--dim {active} would do, or --set objective.free_bits=0.25 to press for more",
+            )
         ]
     return []
 
 
-def _overfit(history: "History") -> list[str]:
-    rows = [r for r in history.rows if r.get("val") and r.get("train")]
+def _overfit(history: "History") -> list[Finding]:
+    rows = _rows(history)
     if not rows:
         return []
     last, best = rows[-1], min(rows, key=lambda r: r["val"]["loss"])
@@ -83,42 +229,118 @@ def _overfit(history: "History") -> list[str]:
     scale = max(1.0, 0.05 * abs(best["val"]["loss"]))
     if worse > scale and gap > scale:
         return [
-            f"over-fitting: after epoch {best['epoch']:.0f} the held-out loss rose by {worse:.1f} nats while training "
-            "went on falling; the weights of the best epoch were kept. More rows, a smaller net "
-            "(--set nets.widths=[64]) or a corruption (--recipe denoising) help"
+            (
+                POOR,
+                f"over-fitting: after epoch {best['epoch']:.0f} the held-out loss rose by {worse:.1f} nats while "
+                "training went on falling; the weights of the best epoch were kept. More rows, a smaller net "
+                "(--set nets.widths=[64]) or a corruption (--recipe denoising) help",
+            )
         ]
     return []
 
 
-def _busy(history: "History") -> list[str]:
+def _beside_pca(model: Model, few: Batch, held_out: Batch, dim: int) -> list[Finding]:
+    """Whether PCA of the same size, fitted on rows that the model was trained on, gives held-out rows back better.
+
+    Rows with gaps are left out: in those, PCA knows the filling and the model guesses.
+    """
+    if held_out.observed is not None:
+        held_out = held_out.rows(held_out.observed.flatten(1).all(1).nonzero().flatten())
+    if len(held_out) < ENOUGH:
+        return []
+    pca = baseline.of(model.likelihood.features(few.x).flatten(1).cpu().numpy(), dim, 0)
+    x, expected = baseline.features(model, held_out)
+    spread = max(float(np.square(x - pca.mean).sum()), 1e-12)
+    own, other = (float(np.square(e).sum()) / spread for e in (x - expected, pca.residual(x)))
+    if own <= other + BETTER:
+        return []
+    text = (
+        f"PCA of the same size ({len(pca.components)} components) reconstructs better: it misses {other:.0%} of the "
+        f"variance of held-out rows, this model {own:.0%}"
+    )
+    if model.encode(held_out).has_density:
+        # With a price on the code, what is as small as the noise is left out on purpose.
+        return [(REMARK, f"{text}. If codes shall be exact: --recipe ae, or --set objective.beta=0.1")]
+    return [(POOR, f"{text}. Use PCA, or give it more rows or more steps (--epochs)")]
+
+
+def _range(model: Model, few: Batch, held_out: Batch, kind: Kind) -> list[Finding]:
+    """Whether the decoder expects numbers far outside of those in the data, and where."""
+    numbers = model.likelihood.continuous
+    if not numbers.any():
+        return []
+    mean = model.mean_of(held_out).mean[0]
+    x = torch.cat([few.x, held_out.x])
+    picture = x.dim() == 4
+    low, high = (x.amin(), x.amax()) if picture else (x.amin(0), x.amax(0))
+    width = (high - low).clamp(min=1e-6)
+    off = torch.maximum(low - mean, mean - high) / width
+    far = ((off > BEYOND) & numbers).float().mean(0).flatten()
+    worst = int(far.argmax())
+    if float(far.mean() if picture else far[worst]) <= OFTEN:
+        return []
+    where, share = kind.cell_name(worst), float(far[worst])
+    text = f"the decoder expects values far outside of the data's range at {where} in {share:.0%} of held-out rows"
+    does = "--set kind.likelihood=bernoulli keeps pixels inside" if picture else "more rows or a smaller net help"
+    return [(POOR, f"{text}: {does}{'' if picture else ' (--set nets.widths=[64])'}")]
+
+
+def _unscaled(model: Model, held_out: Batch, kind: Kind) -> list[Finding]:
+    """Whether σ is fixed to 1 where residuals are of another size: the KL then weighs too much, or too little."""
+    if not any(getattr(m, "scale", "") == "unit" for m in model.likelihood.modules()):
+        return []
+    numbers, mean = model.likelihood.continuous, model.mean_of(held_out).mean[0]
+    known = numbers.expand(held_out.x.shape)
+    known = known if held_out.observed is None else known & held_out.observed
+    spread = float((held_out.x - mean)[known].square().mean().sqrt())
+    if 1 / UNSCALED <= spread <= UNSCALED:
+        return []
+    hint = "--set kind.scale=closed-form" if hasattr(kind, "scale") else "a closed-form scale"
+    text = f"the loss is unscaled: σ is fixed to 1, and residuals spread by {spread:.2g}"
+    return [(POOR, f"{text}; beside the KL, errors weigh {spread**-2:.2g} times what they should: {hint}")]
+
+
+def _codes(model: Model, q: Posterior) -> list[Finding]:
+    """Entries of a codebook that no row uses."""
+    use = usage(model, q.mean).get("codebook_use", 1.0)
+    if use >= DEAD_CODES:
+        return []
+    text = f"{use:.0%} of the codebook is in use: a smaller --set latent.size says as much, a longer run uses more"
+    return [(POOR, text)]
+
+
+def _no_bound(objective: Any) -> list[Finding]:
+    if getattr(objective, "beta", 1.0) != 0:
+        return []
+    text = "β is 0 throughout, so this is an autoencoder: the KL is no part of the loss, and samples from the prior"
+    return [(REMARK, f"{text} need not look like rows. --recipe ae fits a prior to the codes")]
+
+
+def _events(history: "History") -> list[Finding]:
+    found = [(REMARK, f"rolled back {text}; from there the rate was halved") for text in history.rollbacks]
+    shown = ("warm-up", "early stopping")
+    found += [(REMARK, f"at step {a['step']}: {a['words']}") for a in history.interventions if a["kind"] in shown]
+    if history.parts > 1:
+        text = f"memory ran out: each batch was taken in {history.parts} parts, with equal results and more time; "
+        found.append((REMARK, f"{text}--set train.batch_size=64 needs less"))
+    if history.skipped and not history.rollbacks:
+        text = f"{history.skipped} of {history.steps} steps had a gradient that was not finite and were skipped; "
+        found.append((REMARK, f"{text}if it is more than a few, lower the rate: --set train.lr=1e-4"))
+    return found
+
+
+def _busy(history: "History") -> list[Finding]:
     """Threads that share a core with other work wait for each other: at a load of 6 on two cores, two threads were
     fifteen times slower than one.
     """
     cores, load = os.cpu_count() or 1, os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if history.threads == 1 or load < 2 * cores:
         return []
-    return [
-        f"this machine is busy (load {load:.0f} on {cores} cores), and {history.threads} threads wait for each other: "
-        "until it is quiet, OMP_NUM_THREADS=1 before the command is several times faster"
-    ]
+    text = f"this machine is busy (load {load:.0f} on {cores} cores), and {history.threads} threads wait for each other"
+    return [(REMARK, f"{text}: until it is quiet, OMP_NUM_THREADS=1 before the command is several times faster")]
 
 
-def _too_short(history: "History") -> list[str]:
-    """Whether the held-out loss was still falling when steps or time ran out."""
-    if history.ended not in ("planned steps", "time limit"):
-        return []
-    epochs = history.rows[-1]["epoch"] if history.rows else 0.0
-    if history.ended == "time limit" and (epochs < 1 or history.steps < FEW_STEPS):
-        return [
-            f"the run was far too short: {history.steps} steps, {epochs:.1f} epochs; what it gives is close to the "
-            "average row. Give it more time (--time-limit) or smaller nets (--set nets=mlp --set nets.widths=[128])"
-        ]
-    losses = [r["val"]["loss"] for r in history.rows if r.get("val")]
-    k = max(1, len(losses) // 10)
-    if len(losses) < 3:
-        return []
-    # The last tenth of the run against the tenth before: a cosine schedule flattens, so a slope here is a real one.
-    late, before = sum(losses[-k:]) / k, sum(losses[-2 * k : -k]) / k
-    if before - late > max(0.2, 0.01 * abs(late)):
-        return ["the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)"]
-    return []
+def _rows(history: "History") -> list[dict[str, Any]]:
+    """The looks at held-out rows since the loss last changed its meaning."""
+    start = treatment.last(history)
+    return [r for r in history.rows if r["steps"] > start and r.get("val") and r.get("train")]

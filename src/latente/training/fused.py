@@ -34,17 +34,22 @@ def step_of(model: Model, objective: Any, onednn: bool = False) -> Step | None:
 
 def known(model: Model, objective: Any) -> bool:
     """Whether the step of a model can be written out: on the CPU, with nets of one `Stack` each, a Gaussian latent
-    under a standard normal prior and the objective `elbo` of one draw without free bits, or either latent with `ae`.
+    under a standard normal prior and the objective `elbo` of one draw without free bits, capacity or aggressive steps,
+    or either latent with `ae`.
     """
     if type(model) is not Flat or model.condition is not None:
         return False
     if _stack(getattr(model.encoder, "body", None)) is None or _stack(model.decoder) is None:
         return False
-    if any(p.device.type != "cpu" or not p.requires_grad for p in model.parameters()):
+    # A prior that is fitted when training is over has no part in a step.
+    own = [p for n, p in model.named_parameters() if not n.startswith("prior_module.")]
+    if any(p.device.type != "cpu" or not p.requires_grad for p in own):
         return False
     gaussian = type(model.head) is GaussianHead
     if type(objective) is Elbo:
+        # Where the KL has a closed form, as here, `path` changes nothing.
         plain = objective.samples == 1 and objective.free_bits == 0
+        plain = plain and objective.capacity is None and objective.aggressive == 0
         return plain and gaussian and type(model.prior_module) is StandardNormal
     return type(objective) is Ae and (gaussian or type(model.head) is PointHead)
 
@@ -68,7 +73,7 @@ class _Step:
         self.weights = [w for net in self.nets for w in net.weights]
         written = {id(w) for w in (*self.weights, head.weight, head.bias)}
         # Those of which only some batches have gradients: what stands in a gap, learned scales.
-        self.others = [p for p in model.parameters() if id(p) not in written]
+        self.others = [p for p in model.parameters() if id(p) not in written and p.requires_grad]
         self.shape: tuple[int, torch.dtype] | None = None
 
     def __call__(self, batch: Batch) -> Loss:
@@ -139,7 +144,7 @@ class _Step:
     def _make(self, rows: int, dtype: torch.dtype) -> None:
         """Buffers for so many rows, unless they are there; and for the gradients, where the optimiser made none."""
         for w in self.model.parameters():
-            if w.grad is None:
+            if w.grad is None and w.requires_grad:
                 w.grad = torch.empty_like(w)
         if self.shape == (rows, dtype):
             return

@@ -38,11 +38,15 @@ class Gradients:
         onednn: bool = False,
     ) -> None:
         self.model, self.kind, self.team = model, kind, team
-        self.forward: nn.Module = _Forward(model, objective)
-        # Engines for many processes listen to autograd.
-        self.written_out = step_of(model, objective, onednn) if team.size == 1 and not config.compile else None
+        self.inner = _Forward(model, objective)
+        self.forward: nn.Module = self.inner
+        self.config, self.onednn = config, onednn
         # Running statistics, which each process of a team moves by its own rows.
-        self.running = [b for b in model.likelihood.buffers() if b.is_floating_point()]
+        heads: list[Any] = [m for m in model.modules() if hasattr(m, "team")]
+        for head in heads:
+            head.team = (team.rank, team.size)
+        owners = (model.likelihood, model.memory, *heads)
+        self.running = [b for m in owners for b in m.buffers() if b.is_floating_point()]
         if team.sharding == "full":
             _shard(self.forward, team)
         elif team.size > 1:
@@ -56,9 +60,21 @@ class Gradients:
         # The layout in which a GPU's convolutions are fastest.
         self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
         small = sum(p.numel() for p in self.weights) < graphs.SMALL
+        self.recorded = on_gpu and small and team.size == 1 and not config.compile
+        self.change(objective)
+
+    def change(self, objective: Objective) -> None:
+        """Go on with another objective: what knows the old one is made anew."""
+        self.inner.objective = objective
+        # Engines for many processes listen to autograd.
+        alone = self.team.size == 1 and not self.config.compile
+        self.written_out = step_of(self.model, objective, self.onednn) if alone else None
         self.graphs: graphs.Graphs | None = None
-        if on_gpu and small and team.size == 1 and not config.compile:
-            self.graphs = graphs.Graphs(self.forward, objective, self.weights, config.batch_size)
+        # A recording would hold fast what an objective remembers from step to step, and which entries a code took.
+        model = self.model
+        eager = any(getattr(m, "eager", False) for m in model.modules()) or any(True for _ in model.memory.buffers())
+        if self.recorded and not eager:
+            self.graphs = graphs.Graphs(self.forward, objective, self.weights, self.config.batch_size)
 
     def __call__(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
         """The loss and its terms, in nats per row, by name. Raises ResourceError if not even two rows fit in memory."""

@@ -25,25 +25,30 @@ from ..model.batch import Batch
 from ..model.model import Model
 from ..model.noise import Shared
 from ..model.spec import Train
-from . import doctor, rescue
+from . import doctor, rescue, treatment
 from .checkpoint import CheckpointWarning, Saved, Slots, put_back
 from .feed import Feed, Resident, plan
 from .fused import known
 from .gradients import Gradients, Objective
 from .optimiser import Optimiser
 from .precision import Choice, device_of, kernels_of, threads_for
+from .settle import EVAL_ROWS, gather, settle
 from .stop import Stop
 from .team import ALONE, Team
+from .totals import Totals
+from .treatment import Act
 
 # Told of every evaluation: its row, and the history until then.
 Report = Callable[[dict[str, Any], "History"], None]
-# Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
-EVAL_ROWS = 1024
 
 
 @dataclass
 class History:
-    """What happened: one row an evaluation, and how the run ended. Losses in nats per row, times in seconds."""
+    """What happened: one row an evaluation, and how the run ended. Losses in nats per row, times in seconds.
+
+    interventions: what the doctor did, {"step", "kind", "words", "settings"} each. verdict: its one line on the whole;
+    findings: all that it saw, the gravest first.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     steps: int = 0
@@ -62,7 +67,9 @@ class History:
     rollbacks: list[str] = field(default_factory=list)
     parts: int = 1
     resumed: int = 0
+    interventions: list[dict[str, Any]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    verdict: str = ""
 
 
 def train(
@@ -146,7 +153,9 @@ class _Run:
         if feed.rows < 2:
             raise DataError(f"{feed.rows} row(s) are left to train on", hint="give more rows")
         self.model, self.feed, self.kind, self.config, self.team = model, feed, kind, config, team
-        self.objective, self.report, self.slots = objective, report, slots
+        # `asked` is what the run was asked for; the doctor may have another.
+        self.asked = self.objective = objective
+        self.report, self.slots = report, slots
         self.pace = plan(feed.rows, config)
         self.choice = choice = kernels_of(model, config, known(model, objective) and team.size == 1)
         self.history = History(device=device, training_rows=feed.rows, why=choice.why)
@@ -170,6 +179,8 @@ class _Run:
         self.best, self.worse, self.looked = math.inf, 0, False
         # What a run that diverges goes back to: the state of the last look, so that no clock has a say in it.
         self.good = {n: t.detach().clone() for n, t in self._state()}
+        # Statistics at the best look, whose weights they belong to.
+        self.kept: dict[str, Tensor] = {}
         self.spent, self.before, self.start = spent, 0.0, time.perf_counter()
         saved = slots.load()
         if saved is not None:
@@ -182,6 +193,8 @@ class _Run:
             self.history.resumed += 1
             self._compare(choice)
         else:
+            if (act := treatment.before(objective, config)) is not None:
+                self.treat(act)
             self.save()
         self.model.low_precision = self.history.precision == "bfloat16"
 
@@ -234,22 +247,59 @@ class _Run:
         row |= {"seconds": history.seconds, "steps": history.steps, "share": self.share()}
         if self.feed.held_out is not None:
             row |= self._evaluate(self.feed.held_out)
-            score = row["val"]["loss"]
-            better = not math.isfinite(self.best) or score < self.best - 1e-4 * abs(self.best)
-            if math.isfinite(score) and better:
-                self.best, self.worse, row["best"] = score, 0, True
-                history.best_epoch = row["epoch"]
-                self.optimiser.keep()
-            else:
-                self.worse += 1
-                if self.worse >= self.config.patience and not history.ended:
-                    history.ended = "early stopping"
-        self.looked = bool(history.ended)
-        if not self.guard.streak:
-            for name, tensor in self._state():
-                put_back(self.good[name], tensor)
         history.rows.append(row)
+        steady = not self.guard.streak
+        act = treatment.during(history, self.objective, self.config, self.kind.name) if steady else None
+        if act is None or act.kind != "rolled back":
+            if "val" in row:
+                self._judge(row)
+            if steady:
+                for name, tensor in self._state():
+                    put_back(self.good[name], tensor)
+        if act is not None:
+            self.treat(act)
+        self.looked = bool(history.ended)
         self.report(row, history)
+
+    def _judge(self, row: dict[str, Any]) -> None:
+        """Keep the best weights; end a run that has not become better for long."""
+        history, score = self.history, row["val"]["loss"]
+        better = not math.isfinite(self.best) or score < self.best - 1e-4 * abs(self.best)
+        if math.isfinite(score) and better:
+            self.best, self.worse, row["best"] = score, 0, True
+            history.best_epoch = row["epoch"]
+            self.optimiser.keep()
+            self.kept = {n: t.detach().clone() for n, t in self.model.named_buffers()}
+            return
+        self.worse += 1
+        if self.worse >= self.config.patience and not history.ended:
+            act = treatment.early(history, self.objective, self.config)
+            if act is None:
+                history.ended = "early stopping"
+            else:
+                self.treat(act)
+
+    def treat(self, act: Act) -> None:
+        """Do what the doctor decided. Of another loss the best is not known yet."""
+        history = self.history
+        # What is held off again and again is said once.
+        if act.kind != "early stopping" or act.kind not in [a["kind"] for a in history.interventions]:
+            history.interventions.append(act.noted(history.steps))
+            if history.rows:
+                history.rows[-1]["doctor"] = act.words
+        if act.kind == "rolled back":
+            self.roll_back(act.words)
+            return
+        self.worse = 0
+        if act.settings:
+            self.best = math.inf
+            history.ended = "" if history.ended == "early stopping" else history.ended
+            self._prescribe()
+
+    def _prescribe(self) -> None:
+        """Train on the objective as the interventions until now make it."""
+        self.objective = treatment.treated(self.asked, self.history.interventions)
+        self.gradients.change(self.objective)
 
     @torch.no_grad()
     def _evaluate(self, rows: Batch) -> dict[str, Any]:
@@ -295,6 +345,7 @@ class _Run:
         tensors = {f"optimiser.{n}": t for n, t in self.optimiser.state().items()}
         tensors |= {f"good.{n}": t for n, t in self.good.items()}
         tensors |= {f"buffer.{n}": t for n, t in self.model.named_buffers()}
+        tensors |= {f"kept.{n}": t for n, t in self.kept.items()}
         tensors |= {"noise": self.noise.get_state()}
         if isinstance(self.totals.sums, Tensor):
             tensors["totals"] = self.totals.sums
@@ -307,6 +358,7 @@ class _Run:
         self.optimiser.restore({n.removeprefix("optimiser."): t for n, t in tensors.items() if n[:10] == "optimiser."})
         for name, buffer in self.model.named_buffers():
             put_back(buffer, tensors[f"buffer.{name}"])
+        self.kept = {n.removeprefix("kept."): t for n, t in tensors.items() if n.startswith("kept.")}
         for name, tensor in self.good.items():
             put_back(tensor, tensors[f"good.{name}"])
         self.noise.set_state(tensors["noise"])
@@ -314,18 +366,21 @@ class _Run:
         if "totals" not in tensors:
             self.totals.sums = 0.0
         self.gradients.parts = document["parts"]
+        if self.history.interventions:
+            self._prescribe()
         self.before, self.start = self.history.seconds, time.perf_counter()
 
-    def roll_back(self) -> None:
+    def roll_back(self, why: str = "") -> None:
         """Back to the weights of the last look, to go on in smaller steps; ends the run after too many times."""
         history, portion = self.history, self.guard.first
-        assert portion is not None
         for name, buffer in self.model.named_buffers():
             put_back(buffer, self.good[name])
         self.optimiser.begin_again(self.good["weights"], rescue.SMALLER ** (len(history.rollbacks) + 1))
-        with self.gradients.whole():
-            words = rescue.blame(self.model, self.kind, self.feed, portion)
-        history.rollbacks.append(f"at step {history.steps}: {words}")
+        if not why:
+            assert portion is not None
+            with self.gradients.whole():
+                why = rescue.blame(self.model, self.kind, self.feed, portion)
+        history.rollbacks.append(f"at step {history.steps}: {why}")
         if len(history.rollbacks) > rescue.ROLLBACKS:
             history.ended = "diverged"
         self.guard.forget()
@@ -337,63 +392,12 @@ class _Run:
         model, history = self.plain, self.history
         history.skipped, history.parts = int(self.optimiser.skipped), self.gradients.parts
         self.optimiser.finish()
+        for name, buffer in self.model.named_buffers():
+            put_back(buffer, self.kept.get(name, buffer))
         if model is not self.model:
             gather(self.model, model)
         # From here on in full precision, as the model will be used.
         model.progress, model.low_precision = 1.0, False
         settle(model, self.feed, self.kind, self.config)
-        history.findings = doctor.examine(model, self.feed.some(doctor.ROWS), self.kind, history)
+        history.verdict, history.findings = doctor.examine(model, self.feed, self.kind, self.objective, history)
         model.generator = None
-
-
-@torch.no_grad()
-def gather(sharded: Model, plain: Model) -> None:
-    """Copy the weights of a sharded model, and its statistics, into one that holds them all."""
-    found: dict[str, Any] = dict(sharded.named_parameters()) | dict(sharded.named_buffers())
-    for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
-        whole = found[name]
-        tensor.copy_(whole.full_tensor() if hasattr(whole, "full_tensor") else whole)
-
-
-@torch.no_grad()
-def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
-    """After training: closed-form scales measured with the final weights, and the prior fitted to the codes.
-
-    The scales are measured on held-out rows where there are any: on rows it was trained on, a model looks too exact.
-    """
-    # Twenty thousand codes fix a mixture in a few dozen dimensions as well as all of them.
-    few, held_out = feed.some(20_000), feed.held_out
-    model.generator = torch.Generator(few.x.device).manual_seed(config.seed + 2)
-    model.eval()
-    if model.likelihood.measured:
-        model.likelihood.restart()
-        rows = few if held_out is None or len(held_out) < 20 else held_out
-        for start in range(0, len(rows), EVAL_ROWS):
-            batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
-            model.likelihood.observe(model.run(batch).px, batch)
-    if model.prior().fitted_afterwards:
-        parts = [few.rows(slice(i, i + EVAL_ROWS)) for i in range(0, len(few), EVAL_ROWS)]
-        model.prior().fit(torch.cat([model.encode(kind.prepare(p)).mean for p in parts]), model.generator)
-
-
-class Totals:
-    """Running sums on the device, read once an epoch: reading a number at every step would stop the pipeline."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.sums: Tensor | float = 0.0
-
-    def add(self, terms: dict[str, Tensor], finite: Tensor | None = None, weight: float = 1.0) -> None:
-        """Add one batch's means; a batch that is not finite counts for nothing."""
-        self.names = list(terms)
-        one = next(iter(terms.values()))
-        values = torch.stack([v.detach().float() for v in terms.values()] + [torch.ones_like(one, requires_grad=False)])
-        self.sums = self.sums + weight * (values if finite is None else torch.where(finite > 0, values, 0.0))
-
-    def take(self, team: Team = ALONE) -> dict[str, float]:
-        """The means since the last call, over all processes."""
-        if not isinstance(self.sums, Tensor):
-            return {}
-        *values, weight = team.total(self.sums.clone()).tolist()
-        self.sums = 0.0
-        return {name: value / max(weight, 1e-9) for name, value in zip(self.names, values, strict=True)}

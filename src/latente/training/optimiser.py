@@ -33,13 +33,13 @@ class Optimiser:
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         # Learned scales follow the residuals, which shrink tenfold in a run: they need a rate of their own. They lie
         # at the end.
-        named.sort(key=lambda pair: pair[0].startswith("likelihood."))
+        named.sort(key=lambda pair: _is_scale(pair[0]))
         self.parameters = [p for _, p in named]
         # Of a sharded model this process's share, which torch holds in tensors of its own: they get copies.
         self.shards = [_local(p).detach() for p in self.parameters] if team.sharding == "full" else None
         own = [p.detach() for p in self.shards or self.parameters]
         self.sizes = [p.shape for p in own]
-        scales = sum(p.numel() for p, (n, _) in zip(own, named, strict=True) if n.startswith("likelihood."))
+        scales = sum(p.numel() for p, (n, _) in zip(own, named, strict=True) if _is_scale(n))
         self.weights = torch.cat([p.flatten() for p in own])
         size, device = len(self.weights), self.weights.device
         self.gradient, self.first, self.second = (torch.zeros_like(self.weights) for _ in range(3))
@@ -178,6 +178,11 @@ class Optimiser:
             return
         for p, view in zip(self.parameters, self._views(flat), strict=True):
             p.data = view
+
+
+def _is_scale(name: str) -> bool:
+    """Whether a parameter of this name is a learned scale of p(x|z); a likelihood may have nets too."""
+    return name.startswith("likelihood.") and name.endswith("log_scale")
 
 
 def _local(tensor: Any) -> Tensor:

@@ -23,6 +23,8 @@ def printer(stream: TextIO | None = None) -> Callable[[dict[str, Any], "History"
 
     def report(row: dict[str, Any], history: "History") -> None:
         text = line(row, history)
+        if "doctor" in row:
+            stream.write(("\r\x1b[2K" if stream.isatty() else "") + f"doctor: {row['doctor']}\n")
         if stream.isatty():
             stream.write(f"\r\x1b[2K{text}" + ("\n" if history.ended or row["share"] >= 1 else ""))
         elif time.monotonic() - last[0] >= QUIET or history.ended or row["share"] >= 1:

@@ -22,6 +22,8 @@ from ..model.model import Model
 BETAS = (0.0, *(2.0 ** (k / 2) for k in range(-16, 5)))
 # Features up to which a covariance is looked at: its eigenvalues cost their cube.
 FEATURES = 4096
+# The lowest that the picture shows, and its formats.
+SHOWN = 1 / 32
 PLOTS = (".png", ".pdf", ".svg")
 
 
@@ -121,6 +123,10 @@ def plot(figures: dict[str, Any], path: Path) -> list[Path]:
         axes.plot(points["rate"], points["distortion"], ".-" if of == "model" else "--", label=of)
     if "kl" in figures:
         axes.plot(figures["kl"], figures["rec"], "k*", label="encoder (kl, rec)")
+    # At no rate at all the distortion is far above all else: the axis begins where a row's cells count a little.
+    seen = [p["distortion"] for p in figures["rate_distortion"] if p["beta"] >= SHOWN]
+    margin = 0.1 * (max(seen) - min(seen))
+    axes.set_ylim(min(*seen, figures.get("rec", seen[-1])) - margin, max(seen) + margin)
     axes.set(xlabel="rate, nats per row", ylabel="distortion −log p(x|z), nats per row")
     axes.legend(frameon=False)
     held = io.BytesIO()

@@ -9,25 +9,19 @@ import numpy as np
 import pandas as pd
 
 from ..estimator import Autoencoder
-from ..kinds.writing import strip, write
-from . import evaluation, pictures, runs
+from ..kinds.writing import write
+from . import evaluation, runs
 from .rows import Loaded
 
 
 def run(folder: Path, seed: int) -> dict[str, Any]:
     """Fit, evaluate, sample, interpolate and score; figures of each, and the commands to go on with."""
-    from ..verbs.interpolate import FINE, path
-
     runs.claim(folder)
     start = time.perf_counter()
     train, test = _digits()
     digits = Autoencoder("vae", dim=8, epochs=100, random_state=seed)
     _say("digits: 1,437 pictures of 8×8 pixels, a VAE with 8 latents")
     runs.fit(digits, Loaded(train, name="digits"), folder / "digits")
-    a, b = digits.transform(test[:2])
-    write(strip(pictures.rgb(digits.inverse_transform(path(a, b, 9)))), folder / "digits" / "interpolation.png")
-    frames = digits.inverse_transform(path(a, b, 8 * FINE + 1))
-    write(pictures.rgb(frames), folder / "digits" / "interpolation.gif")
     write(test, folder / "digits-test.npy")
 
     table, held_out = _cancer()

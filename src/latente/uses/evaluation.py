@@ -12,13 +12,16 @@ from ..estimator import Autoencoder
 from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
-from ..model.estimates import Bounds, bounds
+from ..model.estimates import Bounds, bounds, mutual_information
+from ..model.latents.codes import usage
 from ..training import baseline
 from ..training.doctor import active_units
 from . import curves
 
 # Rows that annealed importance sampling is done on: a thousand times the work of a row's importance-weighted estimate.
 FEW = 100
+# Rows that the mutual information is of: it cannot exceed the log of their number, and costs its square.
+MANY = 2000
 
 
 def evaluate(
@@ -34,17 +37,20 @@ def evaluate(
     """See `latente.evaluate`."""
     _require(ae, samples, ais, steps, start, rate_distortion)
     generator = torch.Generator().manual_seed(seed)
-    few = Few(FEW, torch.Generator().manual_seed(seed)) if ais or rate_distortion else None
+    few, many = (Few(size, torch.Generator().manual_seed(seed)) for size in (FEW, MANY))
     moments = curves.Moments() if rate_distortion else None
     parts, codes, volume = [], [], []
+    by_dim: list[Tensor] = []  # the KL of each row and dimension, where it has a closed form
     density, discrete, cells = True, True, 0
     model_error = pca_error = spread = 0.0
     for batch in ae.batches(data):
         parts.append(bounds(ae.model_, batch, samples, generator))
         with torch.no_grad():
             q = ae.model_.encode(batch)
+            kl_dims = ae.model_.prior().kl_dims(q) if q.has_density else None
         codes.append(q.mean)
-        density = q.has_density
+        density = q.has_density or q.discrete
+        by_dim += [] if kl_dims is None else [kl_dims]
         discrete = discrete and ae.model_.likelihood.discrete(batch.x)
         cells += int(as_mask(batch).sum())
         volume.append(ae.schema_.log_volume(batch))
@@ -52,15 +58,18 @@ def evaluate(
         model_error += float(np.square(x - expected).sum())
         pca_error += float(np.square(ae._baseline.residual(x)).sum())
         spread += float(np.square(x - ae._baseline.mean).sum())
-        if few is not None:
-            few.add(batch)
+        few.add(batch)
+        many.add(batch)
         if moments is not None:
             moments.add(x, complete=bool(as_mask(batch).all()))
     found = Bounds(*(torch.cat([getattr(p, name) for p in parts]) for name in ("log_p", "rec", "kl")))
     figures: dict[str, Any] = {"rows": len(found.rec), "dim": ae._n_features_out}
-    figures |= (
-        _bounds(found, samples, cells if discrete else 0) if density else {"rec": float(found.rec.double().mean())}
-    )
+    figures |= _bounds(found, samples if q.has_density else 1, density, cells if discrete else 0)
+    if q.entropy is not None:  # of a flow or a ladder each of MANY² densities is a pass through its nets
+        figures["mutual_information"] = mutual_information(ae.model_, many.batch, generator)
+    figures |= usage(ae.model_, torch.cat(codes))
+    if by_dim:
+        figures["kl_by_dim"] = [round(v, 3) for v in torch.cat(by_dim).double().mean(0).tolist()]
     figures |= {
         "active_units": active_units(torch.cat(codes)),
         "error": model_error / max(spread, 1e-12),
@@ -69,20 +78,22 @@ def evaluate(
         "log_volume": float(torch.cat(volume).mean()),
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
-    if ais and few is not None:
+    if ais:
         figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)
-    if moments is not None and few is not None:
+    if moments is not None:
         figures |= curves.rate_distortion(ae.model_, few.batch, moments, ais or 16, steps, generator)
     return figures
 
 
-def _bounds(found: Bounds, samples: int, cells: int) -> dict[str, Any]:
-    """The bounds on −log p(x) and their parts; cells: how many there are if each has a probability, else 0."""
-    figures = {"neg_elbo": float(-found.elbo.double().mean())} | _mean("iw_nll", -found.log_p)
-    figures["iw_samples"] = samples
+def _bounds(found: Bounds, samples: int, weighed: bool, cells: int) -> dict[str, Any]:
+    """The bounds on −log p(x), if any, and their parts; cells: how many, if each has a probability, else 0."""
+    rec, kl = float(found.rec.double().mean()), float(found.kl.double().mean())
+    if not weighed:
+        return {"rec": rec}
+    figures = {"neg_elbo": rec + kl} | _mean("iw_nll", -found.log_p) | {"iw_samples": samples}
     if cells:
         figures["bits_per_dim"] = float(-found.log_p.double().sum()) / (cells * math.log(2))
-    return figures | {"rec": float(found.rec.double().mean()), "kl": float(found.kl.double().mean())}
+    return figures | {"rec": rec, "kl": kl}
 
 
 def check(

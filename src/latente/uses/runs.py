@@ -1,7 +1,7 @@
 """Run folders: a fit, everything it said, and what it left. A run that was stopped goes on from its checkpoints.
 
 run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  checkpoints/
-[reconstructions.png  samples.png]  [tensorboard/]
+[reconstructions.png  samples.png  interpolation.png  interpolation.gif  traversal.png]  [tensorboard/]
 
 run.json is written first, with what was asked for, so that a run can be resumed from any moment on; its `status` is
 "running" until all else is written.
@@ -37,6 +37,7 @@ from ..kinds.writing_blocks import append_to
 from ..model.spec import Spec
 from ..parts import to_json
 from ..training.checkpoint import Slots
+from ..training.doctor import said
 from ..training.progress import line, printer
 from ..training.stop import Stop
 from ..training.team import ALONE, Team, start
@@ -180,7 +181,8 @@ _KEPT = {"status": str, "path": str | None, "read": dict, "estimator": dict, "pr
 
 def claim(folder: Path) -> None:
     """Make the run's folder; one that holds something already is not written into."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # What a run leaves that was killed while it wrote its very first file is nothing to keep.
+    if folder.exists() and (not folder.is_dir() or any(not p.match(".latente-*.part") for p in folder.iterdir())):
         unfinished = (folder / "run.json").exists() and read_run(folder)["status"] != "finished"
         hint = f"latente resume {folder}, if you want to go on with it" if unfinished else f"choose -o {folder}-2"
         raise ConfigError(f"{folder} is there already", hint=hint)
@@ -355,7 +357,7 @@ def _flat(row: dict[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
     for name, value in row.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{name}/")
-        elif name not in ("steps", "share", "best"):
+        elif name not in ("steps", "share", "best", "doctor"):
             yield before + name, float(value)
 
 
@@ -408,7 +410,8 @@ def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) ->
     words = [
         *(line(row, h) for row in h.rows),
         f"ended: {h.ended}",
-        *(f"doctor: {f}" for f in h.findings),
+        *(f"at step {act['step']}: {act['words']}" for act in h.interventions),
+        *(f"doctor: {f}" for f in said(h.verdict, h.findings)),
     ]
     atomic_write(target / "log.txt", ("\n".join(words) + "\n").encode())
     run |= {
@@ -428,6 +431,8 @@ def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) ->
         "threads": h.threads,
         "why": h.why,
         "processes": h.processes,
+        "interventions": h.interventions,
+        "verdict": h.verdict,
         "findings": h.findings,
     }
     # Until it says so, the run is not finished, and `resume` makes whatever is missing.

@@ -29,10 +29,14 @@ def evaluate(
 
     Give it rows that the model was not fitted on. `neg_elbo` and `iw_nll` are upper bounds on −log p(x), the second
     tighter, both of cells in the model's units (`units`); `iw_nll_se` is the standard error of its mean over rows.
-    `bits_per_dim` is iw_nll per cell in bits, where cells are discrete and p(x) is a probability. `error` and
-    `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled numbers: 0 is
-    perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are absent and `rec`
-    is −log p(x|z).
+    `bits_per_dim` is iw_nll per cell in bits, where cells are discrete and p(x) is a probability. `kl_by_dim` is the KL
+    of each latent dimension in nats, in their order; absent where it has no closed form. `mutual_information` is how
+    many nats of a row its code holds, at least, from 2,000 rows; it cannot exceed the log of their number.
+    `error` and `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled
+    numbers: 0 is perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are
+    absent and `rec` is −log p(x|z). For codes both bounds are −log p(x|z) − log P(z) of the row's own code, `kl` is
+    −log P(z), `codebook_use` the share of entries that these rows take at all and `codebook_perplexity` the number that
+    would be as varied if all were taken alike.
 
     `check`: −log p(x) of 100 rows drawn from all, by chains (ais_nll, an upper bound too: the lower of the two is
     nearer), iw_nll of the same rows, and the gap between them. `rate_distortion`: KL and −log p(x|z) when the cells

@@ -14,7 +14,9 @@ def fit(
     data: Annotated[Any, DATA],
     *,
     recipe: Annotated[
-        str, "a recipe's name (ae denoising sparse contractive vae beta-vae iwae mixture) or a file"
+        str,
+        "a recipe's name (ae denoising sparse contractive wae vae beta-vae beta-tc dip-vae info-vae geco iwae mixture) "
+        "or a file",
     ] = "vae",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
@@ -38,6 +40,7 @@ def fit(
     tensorboard: Annotated[bool, "also write RUN/tensorboard (pip install 'latente[tensorboard]')"] = False,
     device: Annotated[str, "auto, cpu or cuda"] = "auto",
     compile: Annotated[bool, "compile the step first: a minute that long runs of large nets win back"] = False,
+    doctor: Annotated[str, "on, or off: it says what it sees, and changes nothing in the run"] = "on",
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress line"] = False,
@@ -79,6 +82,7 @@ def fit(
         time_limit=seconds(time_limit),
         precision=precision,
         device=device,
+        doctor=doctor,
         settings={"train.compile": True, **settings} if compile else settings,
         random_state=seed,
     )

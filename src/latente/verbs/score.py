@@ -24,7 +24,7 @@ def score(
 
     Higher is stranger. Missing entries are left out, not guessed, so a row with many of them scores lower: compare rows
     with the same pattern. A row's score does not depend on the rows beside it. For a point latent, which has no
-    density, it is −log p(x|z) of the row's own code.
+    density, it is −log p(x|z) of the row's own code; for codes, −log p(x|z) − log P(z), the nats of a two-part message.
     Raises DataError if the columns differ from those the model was fitted on.
 
     Source: the importance-weighted bound of Burda et al. 2016, eq. 8.

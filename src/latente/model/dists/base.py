@@ -9,11 +9,16 @@ from ..batch import Batch
 
 
 class Dist(ABC):
-    """p(x|z) with independent cells. Shapes: [..., *cells], the leading ones those of z."""
+    """p(x|z), cell by cell. Shapes: [..., *cells], the leading ones those of z."""
 
     @abstractmethod
     def cells(self, x: Tensor) -> Tensor:
         """log p of each cell of x [b, *cells], in nats. [..., b, *cells]"""
+
+    def seen(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        """log p of each observed cell, 0 elsewhere; what stands in the other cells has no say. As `cells`"""
+        cells = self.cells(x)
+        return cells if observed is None else cells.masked_fill(~observed, 0.0)
 
     @property
     @abstractmethod
@@ -55,6 +60,11 @@ class Likelihood(nn.Module, ABC):
         """x [b, *cells] as plain numbers [b, features]: a category is its one-hot row."""
         return x.flatten(1)
 
+    @property
+    def owner(self) -> Tensor:
+        """The cell that each feature belongs to. int [features]"""
+        return torch.arange(self.continuous.numel(), device=self.continuous.device)
+
     def start(self, features: Tensor) -> Tensor:
         """The decoder output [*out_shape] whose distribution has these expected features [features]."""
         return features.reshape(self.out_shape)
@@ -78,8 +88,7 @@ class Likelihood(nn.Module, ABC):
             leaf = params.detach().requires_grad_()
             px = self(leaf.unflatten(-1, self.out_shape).unsqueeze(0))
             self.observe(px, target)
-            cells = px.cells(target.x)
-            cells = cells if target.observed is None else cells.masked_fill(~target.observed, 0.0)
+            cells = px.seen(target.x, target.observed)
             rec = -cells.flatten(2).sum(-1).mean()
             rec.backward()
         assert leaf.grad is not None

@@ -61,6 +61,11 @@ class _Categorical(Likelihood):
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([F.one_hot(x[:, j].long(), k).float() for j, k in enumerate(self.sizes)], -1)
 
+    @property
+    def owner(self) -> Tensor:
+        sizes = torch.tensor(self.sizes, device=self.continuous.device)
+        return torch.arange(len(self.sizes), device=sizes.device).repeat_interleave(sizes)
+
     def from_features(self, features: Tensor) -> Tensor:
         return torch.stack([p.argmax(-1) for p in features.split(self.sizes, -1)], -1).float()
 

@@ -73,6 +73,10 @@ class _Mixed(Likelihood):
     def discrete(self, x: Tensor) -> bool:
         return all(m.discrete(x[:, self._columns(i)]) for i, m in enumerate(self.members))  # type: ignore[operator]
 
+    @property
+    def owner(self) -> Tensor:
+        return torch.cat([self._columns(i)[m.owner] for i, m in enumerate(self.members)])  # type: ignore[index]
+
     def start(self, features: Tensor) -> Tensor:
         # A column's features are as many as its parameters, in the same order.
         pieces = features.split(self.sizes)

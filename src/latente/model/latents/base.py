@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from ...errors import ConfigError
 from ..noise import normal
 
 
@@ -12,6 +13,7 @@ class Posterior(ABC):
     """q(z|x) of b rows. `penalty` is what the latent itself adds to the loss, in nats per row."""
 
     has_density = True
+    discrete = False  # whether q gives a z a probability: log_prob is then one, and so is the prior's
 
     @property
     @abstractmethod
@@ -28,6 +30,11 @@ class Posterior(ABC):
         """A scalar."""
         return self.mean.new_zeros(())
 
+    @property
+    def kl_standard(self) -> Tensor | None:
+        """KL(q(z|x) ‖ N(0, I)) of each dimension in nats where it has a closed form. [b, d]"""
+        return None
+
     def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
         """Reparametrised draws. [samples, b, d]"""
         shape = (samples, *self.mean.shape)
@@ -40,3 +47,29 @@ class Posterior(ABC):
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z|x) of z [s, b, d], in nats. [s, b]"""
+
+    def rows(self, index: Tensor) -> "Posterior":
+        """q of the rows of `index` [n]."""
+        raise NotImplementedError
+
+    def log_prob_pairs(self, z: Tensor) -> Tensor:
+        """log q_k(z_n) of every z [n, d] under every row's q. [n, b]"""
+        return self.log_prob(z.unsqueeze(1).expand(len(z), *self.mean.shape))
+
+    def log_prob_dims(self, z: Tensor, dims: slice = slice(None)) -> Tensor | None:
+        """log q(z_k|x) of the dimensions k in `dims` of z [s, b or 1, d], in nats [s, b, those]; None where q does not
+        factorise.
+        """
+        return None
+
+    @property
+    def entropy(self) -> Tensor | None:
+        """−E_q[log q(z|x)] of each row, in nats [b]; None where it has no closed form."""
+        return None
+
+    def detached(self) -> "Posterior":
+        """This q with its numbers as constants: a gradient of its `log_prob` goes through z alone."""
+        raise ConfigError(
+            "the gradient through log q(z|x) cannot be left out with this latent",
+            hint="--set objective.path=false, for objective 'iwae' --set objective.dreg=false",
+        )

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ...parts import part, require
@@ -31,8 +32,38 @@ class DiagonalGaussian(Posterior):
         return self.location + self.stddev * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standard = (z - self.location) / self.stddev
-        return (-0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return self.log_prob_dims(z).sum(-1)
+
+    def log_prob_dims(self, z: Tensor, dims: slice = slice(None)) -> Tensor:
+        location, log_scale = self.location[:, dims], self.log_scale[:, dims]
+        standard = (z[..., dims] - location) / log_scale.exp()
+        return -0.5 * standard.square() - log_scale - 0.5 * math.log(2 * math.pi)
+
+    @property
+    def entropy(self) -> Tensor:
+        return (self.log_scale + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+    def detached(self) -> "DiagonalGaussian":
+        return DiagonalGaussian(self.location.detach(), self.log_scale.detach())
+
+    @property
+    def kl_standard(self) -> Tensor:
+        return 0.5 * (self.location.square() + (2 * self.log_scale).exp() - 1) - self.log_scale
+
+    def rows(self, index: Tensor) -> "DiagonalGaussian":
+        return DiagonalGaussian(self.location[index], self.log_scale[index])
+
+    def log_prob_pairs(self, z: Tensor) -> Tensor:
+        # Two products of matrices instead of n·b·d numbers. About the mean of the means, and in float64 where nobody
+        # waits for it: the terms are large, and their sum is not.
+        where = self.location.mean(0)
+        z, location = z - where, self.location - where
+        weight = (-2 * self.log_scale).exp()
+        if not torch.is_grad_enabled():
+            z, location, weight = z.double(), location.double(), weight.double()
+        square = z.square() @ weight.t() - 2 * z @ (location * weight).t() + (location.square() * weight).sum(-1)
+        scales = (self.log_scale + 0.5 * math.log(2 * math.pi)).sum(-1)
+        return -0.5 * square.to(scales.dtype) - scales
 
 
 class Head(nn.Module):

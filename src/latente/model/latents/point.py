@@ -52,6 +52,7 @@ class Point:
     """A deterministic code of `dim` numbers."""
 
     dim: int = 16
+    mixes = False
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, self, "dim", "1 or more")

@@ -83,6 +83,17 @@ class Residual(nn.Module):
         return h + self.body(h)
 
 
+class Offset(nn.Module):
+    """h + a learned number for each cell, in float32: it has no part in bfloat16's rounding."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.bias
+
+
 class Stack(nn.Module):
     """Linear layers of `sizes`, an activation after each but, where `open_end`, the last; skips between equal sizes."""
 
@@ -196,6 +207,10 @@ class _LowPrecision(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        found = [torch.empty_like(w, dtype=torch.float32) for w in ctx.low]
-        g = ctx.work.backward(gradient.to(ctx.work.dtype), ctx.low, found, ctx.first)
+        # The output lies in the buffers, and knows this context: they would hold each other until Python looks for
+        # cycles, which it does by their number, not by their gigabytes.
+        work, low = ctx.work, ctx.low
+        ctx.work = ctx.low = None
+        found = [torch.empty_like(w, dtype=torch.float32) for w in low]
+        g = work.backward(gradient.to(work.dtype), low, found, ctx.first)
         return (g.float() if ctx.first else None, None, *found)

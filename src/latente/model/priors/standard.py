@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ...parts import part
 from ..latents.base import Posterior
-from ..latents.gaussian import DiagonalGaussian
 from .base import Host, PriorModule
 
 
@@ -29,9 +28,7 @@ class StandardNormal(PriorModule):
         return torch.randn((n, self.dim), generator=generator, device=self.zero.device)
 
     def kl_dims(self, q: Posterior) -> Tensor | None:
-        if not isinstance(q, DiagonalGaussian):
-            return None
-        return 0.5 * (q.location.square() + (2 * q.log_scale).exp() - 1) - q.log_scale
+        return q.kl_standard
 
 
 @part("prior", "standard")

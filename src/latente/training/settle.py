@@ -1,0 +1,43 @@
+"""When training is over: weights put together, and what is measured with the final ones."""
+
+from typing import Any
+
+import torch
+
+from ..kinds.base import Kind
+from ..model.model import Model
+from ..model.spec import Train
+from .feed import Feed
+
+# Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
+EVAL_ROWS = 1024
+
+
+@torch.no_grad()
+def gather(sharded: Model, plain: Model) -> None:
+    """Copy the weights of a sharded model, and its statistics, into one that holds them all."""
+    found: dict[str, Any] = dict(sharded.named_parameters()) | dict(sharded.named_buffers())
+    for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
+        whole = found[name]
+        tensor.copy_(whole.full_tensor() if hasattr(whole, "full_tensor") else whole)
+
+
+@torch.no_grad()
+def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
+    """After training: closed-form scales measured with the final weights, and the prior fitted to the codes.
+
+    The scales are measured on held-out rows where there are any: on rows it was trained on, a model looks too exact.
+    """
+    # Twenty thousand codes fix a mixture in a few dozen dimensions as well as all of them.
+    few, held_out = feed.some(20_000), feed.held_out
+    model.generator = torch.Generator(few.x.device).manual_seed(config.seed + 2)
+    model.eval()
+    if model.likelihood.measured:
+        model.likelihood.restart()
+        rows = few if held_out is None or len(held_out) < 20 else held_out
+        for start in range(0, len(rows), EVAL_ROWS):
+            batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
+            model.likelihood.observe(model.run(batch).px, batch)
+    if model.prior().fitted_afterwards:
+        parts = [few.rows(slice(i, i + EVAL_ROWS)) for i in range(0, len(few), EVAL_ROWS)]
+        model.prior().fit(torch.cat([model.encode(kind.prepare(p)).mean for p in parts]), model.generator)
