@@ -263,6 +263,10 @@ def test_the_curve_of_a_gaussian_model_is_written_as_a_picture_and_a_table(peopl
     assert rates[-1] > 1
     assert distortions[-1] < distortions[0]
     assert len(found["rate_distortion_gaussian"]) == len(rates)
+    encoder = found["rate_distortion_encoder"]
+    # At β = 1 rate and distortion are −log p(x) together, and the encoder's are the ELBO: with 4 chains to a nat.
+    at = next(p for p in found["rate_distortion"] if p["beta"] == 1)
+    assert at["rate"] + at["distortion"] < encoder["rate"] + encoder["distortion"] + 1
     assert save(found, tmp_path / "curve.png") == [tmp_path / "curve.png"]
     assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
     save(found, tmp_path / "curve.csv")

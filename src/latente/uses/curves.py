@@ -16,12 +16,15 @@ from ..model.batch import Batch
 from ..model.dists.base import Dist
 from ..model.dists.gaussian import GaussianDist
 from ..model.dists.mixed import MixedDist
+from ..model.estimates import bounds
 from ..model.model import Model
 
 # Inverse temperatures of the curve: half octaves from where a row's cells hardly matter to where they count fourfold.
 BETAS = (0.0, *(2.0 ** (k / 2) for k in range(-16, 5)))
 # Features up to which a covariance is looked at: its eigenvalues cost their cube.
 FEATURES = 4096
+# Draws from q(z|x) for the encoder's own point.
+DRAWS = 100
 # The lowest that the picture shows, and its formats.
 SHOWN = 1 / 32
 PLOTS = (".png", ".pdf", ".svg")
@@ -52,13 +55,18 @@ class Moments:
 def rate_distortion(
     model: Model, rows: Batch, moments: Moments, chains: int, steps: int, generator: torch.Generator
 ) -> dict[str, Any]:
-    """The curve of the model, and of a Gaussian with the rows' covariance where the likelihood is Gaussian."""
+    """The curve of the model, the point (KL, reconstruction) where its encoder is, on the same rows, and the curve of a
+    Gaussian with the covariance of all rows where the likelihood is Gaussian.
+    """
     betas = schedule(steps, BETAS[-1], BETAS)
     found = annealed(model, rows, generator, chains=chains, betas=betas)
     at = [found.at(beta) for beta in BETAS]
     curve = zip(BETAS, found.rate[at].mean(1).tolist(), found.distortion[at].mean(1).tolist(), strict=True)
     figures: dict[str, Any] = {"rate_distortion_rows": len(rows), "rate_distortion": [_point(*p) for p in curve]}
+    own = bounds(model, rows, DRAWS, generator)
     with torch.no_grad():
+        if model.encode(rows).has_density:
+            figures["rate_distortion_encoder"] = {"rate": float(own.kl.mean()), "distortion": float(own.rec.mean())}
         px = model.mean_of(rows.rows(slice(0, 1)))
     scale = _scale(px, rows.x.shape[1:])
     if scale is not None and moments.usable:
@@ -110,7 +118,7 @@ def table(figures: dict[str, Any]) -> Any:
 
 
 def plot(figures: dict[str, Any], path: Path) -> list[Path]:
-    """Both curves, and the encoder's own point (kl, rec), as a picture."""
+    """Both curves, and the encoder's own point, as a picture."""
     from matplotlib.figure import Figure
 
     if "rate_distortion" not in figures:
@@ -121,12 +129,14 @@ def plot(figures: dict[str, Any], path: Path) -> list[Path]:
     axes = figure.subplots()
     for of, points in table(figures).groupby("of", sort=False):
         axes.plot(points["rate"], points["distortion"], ".-" if of == "model" else "--", label=of)
-    if "kl" in figures:
-        axes.plot(figures["kl"], figures["rec"], "k*", label="encoder (kl, rec)")
+    own = figures.get("rate_distortion_encoder")
+    if own is not None:
+        axes.plot(own["rate"], own["distortion"], "k*", label="encoder")
     # At no rate at all the distortion is far above all else: the axis begins where a row's cells count a little.
     seen = [p["distortion"] for p in figures["rate_distortion"] if p["beta"] >= SHOWN]
+    seen += [own["distortion"]] if own else []
     margin = 0.1 * (max(seen) - min(seen))
-    axes.set_ylim(min(*seen, figures.get("rec", seen[-1])) - margin, max(seen) + margin)
+    axes.set_ylim(min(seen) - margin, max(seen) + margin)
     axes.set(xlabel="rate, nats per row", ylabel="distortion −log p(x|z), nats per row")
     axes.legend(frameon=False)
     held = io.BytesIO()
