@@ -209,12 +209,16 @@ def _lines(result: dict[str, Any]) -> None:
         if isinstance(value, list) and value and all(isinstance(v, float) for v in value):
             text = " ".join(f"{v:.3f}" for v in value)
         elif isinstance(value, list):
-            text = ("\n" + " " * (width + 2)).join(str(v) for v in value) or "none"
-        elif isinstance(value, dict):
-            text = " · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+            text = ("\n" + " " * (width + 2)).join(map(_line, value)) or "none"
         else:
-            text = f"{value:.4f}" if isinstance(value, float) else str(value)
+            text = f"{value:.4f}" if isinstance(value, float) else _line(value)
         print(f"{key:<{width}}  {text}")
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return " · ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
 
 
 class _Manners:

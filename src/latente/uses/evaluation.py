@@ -1,26 +1,47 @@
 """The numbers of `evaluate`."""
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import ConfigError
 from ..estimator import Autoencoder
-from ..model.estimates import bounds
+from ..model.annealing import STARTS, annealed, schedule
+from ..model.batch import Batch
+from ..model.dists.base import as_mask
+from ..model.estimates import Bounds, bounds, mutual_information
 from ..model.latents.codes import usage
 from ..training import baseline
 from ..training.doctor import active_units
+from . import curves
+
+# Rows that annealed importance sampling is done on: a thousand times the work of a row's importance-weighted estimate.
+FEW = 100
+# Rows that the mutual information is of: it cannot exceed the log of their number, and costs its square.
+MANY = 2000
 
 
-def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, Any]:
+def evaluate(
+    ae: Autoencoder,
+    data: Any,
+    samples: int,
+    seed: int,
+    ais: int = 0,
+    steps: int = 500,
+    start: str = "prior",
+    rate_distortion: bool = False,
+) -> dict[str, Any]:
     """See `latente.evaluate`."""
-    if samples < 1:
-        raise ConfigError(f"samples must be 1 or more, not {samples}")
+    _require(ae, samples, ais, steps, start, rate_distortion)
     generator = torch.Generator().manual_seed(seed)
+    few, many = (Few(size, torch.Generator().manual_seed(seed)) for size in (FEW, MANY))
+    moments = curves.Moments() if rate_distortion else None
     parts, codes, volume = [], [], []
-    by_dim: list[torch.Tensor] = []  # the KL of each row and dimension, where it has a closed form
-    density = True
+    by_dim: list[Tensor] = []  # the KL of each row and dimension, where it has a closed form
+    density, discrete, cells = True, True, 0
     model_error = pca_error = spread = 0.0
     for batch in ae.batches(data):
         parts.append(bounds(ae.model_, batch, samples, generator))
@@ -30,23 +51,22 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
         codes.append(q.mean)
         density = q.has_density or q.discrete
         by_dim += [] if kl_dims is None else [kl_dims]
+        discrete = discrete and ae.model_.likelihood.discrete(batch.x)
+        cells += int(as_mask(batch).sum())
         volume.append(ae.schema_.log_volume(batch))
         x, expected = baseline.features(ae.model_, batch)
         model_error += float(np.square(x - expected).sum())
         pca_error += float(np.square(ae._baseline.residual(x)).sum())
         spread += float(np.square(x - ae._baseline.mean).sum())
-    log_p, rec, kl = (torch.cat([getattr(p, name) for p in parts]).double() for name in ("log_p", "rec", "kl"))
-    n = len(log_p)
-    figures: dict[str, Any] = {"rows": n, "dim": ae._n_features_out}
-    if density:
-        figures |= {
-            "neg_elbo": float((rec + kl).mean()),
-            "iw_nll": float(-log_p.mean()),
-            "iw_nll_se": float(log_p.std() / max(n, 1) ** 0.5) if n > 1 else 0.0,
-            "iw_samples": samples if q.has_density else 1,
-        }
-    figures |= {"rec": float(rec.mean())}
-    figures |= {"kl": float(kl.mean())} if density else {}
+        few.add(batch)
+        many.add(batch)
+        if moments is not None:
+            moments.add(x, complete=bool(as_mask(batch).all()))
+    found = Bounds(*(torch.cat([getattr(p, name) for p in parts]) for name in ("log_p", "rec", "kl")))
+    figures: dict[str, Any] = {"rows": len(found.rec), "dim": ae._n_features_out}
+    figures |= _bounds(found, samples if q.has_density else 1, density, cells if discrete else 0)
+    if q.entropy is not None:  # of a flow or a ladder each of MANY² densities is a pass through its nets
+        figures["mutual_information"] = mutual_information(ae.model_, many.batch, generator)
     figures |= usage(ae.model_, torch.cat(codes))
     if by_dim:
         figures["kl_by_dim"] = [round(v, 3) for v in torch.cat(by_dim).double().mean(0).tolist()]
@@ -58,4 +78,86 @@ def evaluate(ae: Autoencoder, data: Any, samples: int, seed: int) -> dict[str, A
         "log_volume": float(torch.cat(volume).mean()),
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
+    if ais:
+        figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)
+    if moments is not None:
+        figures |= curves.rate_distortion(ae.model_, few.batch, moments, ais or 16, steps, generator)
     return figures
+
+
+def _bounds(found: Bounds, samples: int, weighed: bool, cells: int) -> dict[str, Any]:
+    """The bounds on −log p(x), if any, and their parts; cells: how many, if each has a probability, else 0."""
+    rec, kl = float(found.rec.double().mean()), float(found.kl.double().mean())
+    if not weighed:
+        return {"rec": rec}
+    figures = {"neg_elbo": rec + kl} | _mean("iw_nll", -found.log_p) | {"iw_samples": samples}
+    if cells:
+        figures["bits_per_dim"] = float(-found.log_p.double().sum()) / (cells * math.log(2))
+    return figures | {"rec": rec, "kl": kl}
+
+
+def check(
+    ae: Autoencoder, rows: Batch, samples: int, chains: int, steps: int, start: str, generator: torch.Generator
+) -> dict[str, Any]:
+    """−log p(x) of some rows by annealed importance sampling, and by importance weights beside it.
+
+    gap is iw_nll − ais_nll: both are upper bounds on average, so what is above 0 is what q(z|x) leaves out; gap_se is
+    its standard error, of the differences row by row.
+    """
+    found = annealed(ae.model_, rows, generator, chains=chains, betas=schedule(steps), start=start)
+    figures = {"rows": len(rows)} | _mean("ais_nll", -found.log_p)
+    other = bounds(ae.model_, rows, samples, generator)
+    if ae.model_.encode(rows).has_density:
+        figures |= _mean("iw_nll", -other.log_p) | _mean("gap", found.log_p - other.log_p.double())
+    return figures | {
+        "chains": chains,
+        "steps": steps,
+        "start": start,
+        "accepted": round(found.accepted, 4),
+        "effective_chains": float(found.share.mean()) * chains,
+    }
+
+
+def _mean(name: str, nats: Tensor) -> dict[str, float]:
+    """The mean of rows' numbers, and its standard error over rows (which holds the noise of the draws too)."""
+    nats = nats.double()
+    error = float(nats.std()) / len(nats) ** 0.5 if len(nats) > 1 else 0.0
+    return {name: float(nats.mean()), f"{name}_se": error}
+
+
+class Few:
+    """Some of the rows that come by, each as likely as any other, however many there will be."""
+
+    batch: Batch
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        self.size, self.generator = size, generator
+        self.keys = torch.empty(0)
+
+    def add(self, batch: Batch) -> None:
+        """Look at some more rows."""
+        joined = _joined(self.batch, batch) if len(self.keys) else batch
+        keys = torch.cat([self.keys, torch.rand(len(batch), generator=self.generator)])
+        kept = keys.argsort()[: self.size].sort().values
+        self.keys, self.batch = keys[kept], joined.rows(kept)
+
+
+def _joined(a: Batch, b: Batch) -> Batch:
+    masks = None if a.observed is None and b.observed is None else torch.cat([as_mask(a), as_mask(b)])
+    context = None if a.context is None or b.context is None else torch.cat([a.context, b.context])
+    return Batch(torch.cat([a.x, b.x]), masks, context)
+
+
+def _require(ae: Autoencoder, samples: int, ais: int, steps: int, start: str, rate_distortion: bool) -> None:
+    for name, value, least in (("samples", samples, 1), ("ais", ais, 0), ("ais_steps", steps, 2)):
+        if value < least:
+            raise ConfigError(f"{name} must be {least} or more, not {value}")
+    if start not in STARTS:
+        raise ConfigError(f"ais_start must be {' or '.join(STARTS)}, not {start!r}")
+    support = getattr(ae.spec_.latent, "support", "numbers")
+    if (ais or rate_distortion) and support != "numbers":
+        raise ConfigError(
+            f"latent {ae.spec_.latent.name!r} gives {support}, and annealed importance sampling moves in small steps "
+            "through numbers",
+            hint="leave out --ais and --rate-distortion",
+        )

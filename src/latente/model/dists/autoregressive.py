@@ -191,6 +191,9 @@ class _Autoregressive(Likelihood):
         self.net = _PixelCnn(maps, channels, blocks)
         self.register_buffer("continuous", torch.zeros(shape, dtype=torch.bool), persistent=False)
 
+    def discrete(self, x: Tensor) -> bool:
+        return bool(((x == 0) | (x == 1)).all())
+
     def start(self, features: Tensor) -> Tensor:
         # The first map is a logit by itself; see _PixelCnn. Its bounds are Bernoulli's.
         mean = features.reshape(self.continuous.shape)

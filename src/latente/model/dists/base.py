@@ -73,6 +73,10 @@ class Likelihood(nn.Module, ABC):
         """Expected features [b, features] as cells [b, *cells]: of a category the most probable level."""
         return features.unflatten(1, self.continuous.shape)
 
+    def discrete(self, x: Tensor) -> bool:
+        """Whether p of these cells is a probability of discrete values, not a density."""
+        return False
+
     def observe(self, px: Dist, target: Batch) -> None:
         """Update running statistics (a closed-form scale) from one training pass."""
 

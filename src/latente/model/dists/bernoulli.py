@@ -71,6 +71,9 @@ class _Bernoulli(Likelihood):
     def forward(self, params: Tensor) -> BernoulliDist:
         return BernoulliDist(params, len(self.out_shape))
 
+    def discrete(self, x: Tensor) -> bool:
+        return bool(((x == 0) | (x == 1)).all())  # the cross-entropy of a grey value is no probability
+
     def descend(self, params: Tensor, target: Batch, gradient: Tensor) -> Tensor:
         if target.observed is not None:
             return super().descend(params, target, gradient)

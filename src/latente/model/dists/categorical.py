@@ -52,6 +52,9 @@ class _Categorical(Likelihood):
     def forward(self, params: Tensor) -> CategoricalDist:
         return CategoricalDist(tuple(p.log_softmax(-1) for p in params.split(self.sizes, -1)))
 
+    def discrete(self, x: Tensor) -> bool:
+        return True
+
     def start(self, features: Tensor) -> Tensor:
         return features.clamp(min=1e-4).log()
 

@@ -101,6 +101,9 @@ class _DiscretisedLogistic(Likelihood):
         self.out_shape = (2 * shape[0], *shape[1:])
         self.register_buffer("continuous", torch.ones(shape, dtype=torch.bool), persistent=False)
 
+    def discrete(self, x: Tensor) -> bool:
+        return True
+
     def start(self, features: Tensor) -> Tensor:
         location = features.reshape(self.continuous.shape) - 0.5
         return torch.cat([location, torch.zeros_like(location)])

@@ -133,6 +133,9 @@ class _LogisticMixture(Likelihood):
         self.out_shape = (sum(self.sizes), *shape[1:])
         self.register_buffer("continuous", torch.ones(shape, dtype=torch.bool), persistent=False)
 
+    def discrete(self, x: Tensor) -> bool:
+        return True
+
     def start(self, features: Tensor) -> Tensor:
         mean = features.reshape(self.continuous.shape)
         # Components that start in different places learn different things; none outside the range.

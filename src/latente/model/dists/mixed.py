@@ -70,6 +70,9 @@ class _Mixed(Likelihood):
     def features(self, x: Tensor) -> Tensor:
         return torch.cat([m.features(x[:, self._columns(i)]) for i, m in enumerate(self.members)], -1)  # type: ignore[operator]
 
+    def discrete(self, x: Tensor) -> bool:
+        return all(m.discrete(x[:, self._columns(i)]) for i, m in enumerate(self.members))  # type: ignore[operator]
+
     @property
     def owner(self) -> Tensor:
         return torch.cat([self._columns(i)[m.owner] for i, m in enumerate(self.members)])  # type: ignore[index]
