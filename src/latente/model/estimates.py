@@ -43,15 +43,16 @@ def bounds(model: Model, batch: Batch, samples: int, generator: torch.Generator,
     q = model.encode(batch)
     samples = samples if q.has_density else 1
     weighed = q.has_density or q.discrete
-    rows, dim = q.mean.shape
+    rows, dim = q.like.shape
     step = max(1, CHUNK // (rows * breadth(model, batch)))
     # Drawn draw by draw, so that how many are decoded at once changes nothing.
     shape = (1 if shared else rows, dim)
-    draws = (torch.randn(shape, generator=generator, device=q.mean.device) for _ in range(samples))
+    draws = (torch.randn(shape, generator=generator, device=q.like.device) for _ in range(samples))
     noise = (torch.stack([first, *islice(draws, step - 1)]) for first in draws)
     # In place: small results allocated between large ones keep the holes that those leave from being filled (1 GB more
     # for a thousand draws of MNIST).
-    log_px, log_w, kl = q.mean.new_empty(samples, rows), q.mean.new_empty(samples, rows), q.mean.new_zeros(rows)
+    log_px, log_w = (torch.empty(samples, rows, device=q.like.device) for _ in range(2))
+    kl = torch.zeros(rows, device=q.like.device)
     done = 0
     for some in noise:
         out = model.run(batch, noise=some, q=q)
@@ -88,6 +89,6 @@ def mutual_information(model: Model, batch: Batch, generator: torch.Generator) -
     rows, dim = z.shape
     own = q.log_prob(z.unsqueeze(0))[0]
     step = max(1, CHUNK // (rows * dim))
-    among = [q.log_prob(z[i : i + step].unsqueeze(1).expand(-1, rows, dim)) for i in range(0, rows, step)]
+    among = [q.log_prob_pairs(z[i : i + step]) for i in range(0, rows, step)]
     aggregate = torch.logsumexp(torch.cat(among), 1) - math.log(rows)
     return float((own - aggregate).double().mean())

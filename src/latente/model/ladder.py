@@ -23,9 +23,8 @@ from .batch import Batch
 from .condition import Condition
 from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
-from .model import Corruption, Model, Pass
+from .model import Corruption, Model
 from .nets.trunk import Trunk
-from .noise import normal
 from .priors.base import PriorModule
 
 # A level may be e⁻⁷ to e³ times as sure as the prior is, and the prior itself e⁻⁵ to e³: beyond, bfloat16 runs away.
@@ -126,10 +125,10 @@ class LadderPosterior(Posterior):
             self._means = self.model.walk(self.features, self.given, 1)
         return self._means
 
-    def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
-        rows = len(self.features[0])
-        shape = (samples, rows, self.model.dim)
-        return self.draw(normal(shape, generator, self.features[0].device, rows=1))
+    @property
+    def like(self) -> Tensor:
+        first = self.features[0]
+        return torch.empty(len(first), self.model.dim, device=first.device)
 
     def draw(self, noise: Tensor) -> Tensor:
         samples, rows = len(noise), len(self.features[0])
@@ -218,29 +217,15 @@ class Ladder(Model):
             params = self.topdown.out(walk.state)
         return self.likelihood(params.float().unflatten(0, tuple(shape)))
 
-    def run(
-        self,
-        batch: Batch,
-        samples: int = 1,
-        *,
-        noise: Tensor | None = None,
-        q: Posterior | None = None,
-        still: bool = False,
-    ) -> Pass:
+    def drawn(self, q: Posterior, z: Tensor, given: Tensor | None, still: bool) -> Dist:
         if still:
             raise ConfigError(
                 "a ladder's encoder and decoder share their nets: neither can be trained while the other rests",
                 hint="--set objective.aggressive=0",
             )
-        batch = self.forgetful(batch)
-        q = self.encode(self.corrupted(batch)) if q is None else q
         assert isinstance(q, LadderPosterior)
-        z = q.sample(samples, self.generator) if noise is None else q.draw(noise)
         assert q.last is not None
-        px = self._px(q.last[1], z.shape[:2])
-        if self.training:
-            self.likelihood.observe(px, batch)
-        return Pass(q, self.prior(), z, px, batch, q.penalty)
+        return self._px(q.last[1], z.shape[:2])
 
 
 class Climb(nn.Module):

@@ -21,7 +21,7 @@ from .condition import Condition
 from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
 from .nets.layers import Offset
-from .priors.base import PriorModule
+from .priors.base import PriorModule, PriorNets
 
 
 class Corruption(Protocol):
@@ -141,6 +141,10 @@ class Model(nn.Module, ABC):
         """p(x|z, c) for z [..., d] and c = `given`, [b, k] or [1, k]; the distribution's batch shape is z's."""
 
     @abstractmethod
+    def drawn(self, q: Posterior, z: Tensor, given: Tensor | None, still: bool) -> Dist:
+        """p(x|z, c) of the z that was just drawn from q; see `run` on `still`."""
+
+    @final
     def run(
         self,
         batch: Batch,
@@ -155,6 +159,13 @@ class Model(nn.Module, ABC):
         noise: standard normal [s, b or 1, d] in place of fresh draws. q: the posterior of `batch`, if it is known.
         still: the decoder's weights get no gradient from this pass.
         """
+        batch = self.forgetful(batch)
+        q = self.encode(self.corrupted(batch)) if q is None else q
+        z = q.sample(samples, self.generator) if noise is None else q.draw(noise)
+        px = self.drawn(q, z, self.given(batch), still)
+        if self.training:
+            self.likelihood.observe(px, batch)
+        return Pass(q, self.prior(), z, px, batch, q.penalty)
 
     @property
     @abstractmethod
@@ -217,7 +228,7 @@ class Flat(Model):
         self,
         encoder: nn.Module,
         head: nn.Module,
-        prior: PriorModule,
+        prior: PriorNets,
         decoder: nn.Module,
         likelihood: Likelihood,
         corruption: Corruption | None = None,
@@ -274,27 +285,11 @@ class Flat(Model):
             params = decoder(z.flatten(0, -2))
         return self.likelihood(params.float().unflatten(0, z.shape[:-1]))
 
-    def run(
-        self,
-        batch: Batch,
-        samples: int = 1,
-        *,
-        noise: Tensor | None = None,
-        q: Posterior | None = None,
-        still: bool = False,
-    ) -> Pass:
-        batch = self.forgetful(batch)
-        q = self.encode(self.corrupted(batch)) if q is None else q
-        z = q.sample(samples, self.generator) if noise is None else q.draw(noise)
-        decoder: Callable[[Tensor], Tensor] = self.decoder
-        if still:
-            decoder = partial(
-                functional_call, self.decoder, {n: p.detach() for n, p in self.decoder.named_parameters()}
-            )
-        px = self._decode(decoder, z, self.given(batch))
-        if self.training:
-            self.likelihood.observe(px, batch)
-        return Pass(q, self.prior(), z, px, batch, q.penalty)
+    def drawn(self, q: Posterior, z: Tensor, given: Tensor | None, still: bool) -> Dist:
+        if not still:
+            return self.decode(z, given)
+        weights = {n: p.detach() for n, p in self.decoder.named_parameters()}
+        return self._decode(partial(functional_call, self.decoder, weights), z, given)
 
 
 def _joined(features: Tensor, given: Tensor | None) -> Tensor:

@@ -57,3 +57,8 @@ def others(rows: int, generator: torch.Generator | None, device: torch.device) -
     if isinstance(generator, Shared) and generator.total:
         return generator.own(torch.randperm(generator.total, generator=generator, device=device), 0) % rows
     return torch.randperm(rows, generator=generator, device=device)
+
+
+def standard_normal(n: int, dim: int, generator: torch.Generator | None) -> Tensor:
+    """n standard normal draws, on the generator's device. [n, dim]"""
+    return torch.randn((n, dim), generator=generator, device="cpu" if generator is None else generator.device)

@@ -26,9 +26,14 @@ class Posterior(ABC):
         """[b, d]; zeros where q is a point."""
 
     @property
+    def like(self) -> Tensor:
+        """Any tensor [b, d] on q's device: asked at every step, so a q whose mean costs a pass gives another."""
+        return self.mean
+
+    @property
     def penalty(self) -> Tensor:
         """A scalar."""
-        return self.mean.new_zeros(())
+        return self.like.new_zeros(())
 
     @property
     def kl_standard(self) -> Tensor | None:
@@ -37,8 +42,7 @@ class Posterior(ABC):
 
     def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
         """Reparametrised draws. [samples, b, d]"""
-        shape = (samples, *self.mean.shape)
-        return self.draw(normal(shape, generator, self.mean.device, rows=1))
+        return self.draw(normal((samples, *self.like.shape), generator, self.like.device, rows=1))
 
     @abstractmethod
     def draw(self, noise: Tensor) -> Tensor:
@@ -48,13 +52,9 @@ class Posterior(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z|x) of z [s, b, d], in nats. [s, b]"""
 
-    def rows(self, index: Tensor) -> "Posterior":
-        """q of the rows of `index` [n]."""
-        raise NotImplementedError
-
     def log_prob_pairs(self, z: Tensor) -> Tensor:
         """log q_k(z_n) of every z [n, d] under every row's q. [n, b]"""
-        return self.log_prob(z.unsqueeze(1).expand(len(z), *self.mean.shape))
+        return self.log_prob(z.unsqueeze(1).expand(len(z), *self.like.shape))
 
     def log_prob_dims(self, z: Tensor, dims: slice = slice(None)) -> Tensor | None:
         """log q(z_k|x) of the dimensions k in `dims` of z [s, b or 1, d], in nats [s, b, those]; None where q does not

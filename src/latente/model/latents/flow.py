@@ -41,10 +41,9 @@ class FlowPosterior(Posterior):
             self._known = z.mean(0), z.std(0)
         return self._known
 
-    def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
-        from ..noise import normal
-
-        return self.draw(normal((samples, *self.location.shape), generator, self.location.device, rows=1))
+    @property
+    def like(self) -> Tensor:
+        return self.location
 
     def draw(self, noise: Tensor) -> Tensor:
         # Its density comes with the draw; asked for another z, it is found by going back.
@@ -63,9 +62,6 @@ class FlowPosterior(Posterior):
 
     def _base(self, standard: Tensor) -> Tensor:
         return (-0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)).sum(-1)
-
-    def rows(self, index: Tensor) -> "FlowPosterior":
-        return FlowPosterior(self.location[index], self.log_scale[index], self.flow, self.told[index])
 
 
 class _Head(nn.Module):

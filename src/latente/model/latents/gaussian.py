@@ -50,9 +50,6 @@ class DiagonalGaussian(Posterior):
     def kl_standard(self) -> Tensor:
         return 0.5 * (self.location.square() + (2 * self.log_scale).exp() - 1) - self.log_scale
 
-    def rows(self, index: Tensor) -> "DiagonalGaussian":
-        return DiagonalGaussian(self.location[index], self.log_scale[index])
-
     def log_prob_pairs(self, z: Tensor) -> Tensor:
         # Two products of matrices instead of n·b·d numbers. About the mean of the means, and in float64 where nobody
         # waits for it: the terms are large, and their sum is not.

@@ -91,9 +91,6 @@ class VonMisesFisher(Posterior):
     def detached(self) -> "VonMisesFisher":
         return VonMisesFisher(self.direction.detach(), self.log_kappa.detach())
 
-    def rows(self, index: Tensor) -> "VonMisesFisher":
-        return VonMisesFisher(self.direction[index], self.log_kappa[index])
-
 
 def log_area(dim: int) -> float:
     """log of the unit sphere's surface in `dim` dimensions."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from ...errors import ConfigError
 from ...parts import part, require
 from .layers import ACTIVATIONS, Activate, Offset, Residual
-from .trunk import Start, Trunk
+from .trunk import Trunk
 
 
 def cells_of(x: Tensor, k: int) -> Tensor:
@@ -139,7 +139,7 @@ class Conv:
         sizes = len(grids) - 1
         at = [0, *(1 + i * sizes // (levels - 1) for i in range(levels - 1))]
         up: list[nn.Module] = []
-        down: list[nn.Module] = [Start(grids[0])]
+        down: list[nn.Module] = [Offset(grids[0])]
         here = len(grids) - 1
         for i in reversed(at):
             path = [m for g in range(here, i, -1) for m in self._coarser(grids[g], grids[g - 1])]

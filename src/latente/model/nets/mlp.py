@@ -7,8 +7,8 @@ from itertools import pairwise
 from torch import nn
 
 from ...parts import part, require
-from .layers import ACTIVATIONS, Stack
-from .trunk import Start, Trunk
+from .layers import ACTIVATIONS, Offset, Stack
+from .trunk import Trunk
 
 # Features of a ladder's narrowest level.
 NARROWEST = 32
@@ -49,7 +49,7 @@ class Mlp:
         widest = (self.widths or (size,))[0]
         sizes = [max(widest >> i, min(widest, NARROWEST)) for i in reversed(range(levels))]  # top first
         up = [self._body(a, b) for a, b in pairwise([size, *reversed(sizes)])]
-        down = [Start((sizes[0],)), *(self._body(a, b) for a, b in pairwise(sizes))]
+        down = [Offset((sizes[0],)), *(self._body(a, b) for a, b in pairwise(sizes))]
         end = Stack((widest, widest, math.prod(out_shape)), self.activation, residual=True, open_end=True)
         up[0] = nn.Sequential(nn.Flatten(1), up[0])
         return Trunk(

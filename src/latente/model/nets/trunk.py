@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,14 +30,3 @@ class Trunk:
     down: nn.ModuleList
     out: nn.Module
     mix: Callable[[int, int], Any]
-
-
-class Start(nn.Module):
-    """The state at the top before anything is drawn: learned, equal for all rows."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.zeros(shape))
-
-    def forward(self, zeros: Tensor) -> Tensor:
-        return zeros + self.value

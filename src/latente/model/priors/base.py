@@ -25,7 +25,18 @@ class Host:
     head: nn.Module | None = None
 
 
-class PriorModule(nn.Module, ABC):
+class PriorNets(nn.Module, ABC):
+    """The weights of p(z)."""
+
+    @abstractmethod
+    def of(self, model: "Flat") -> "PriorModule":
+        """p(z) for one pass of its model: here a prior that is made of encodings looks at the encoder."""
+
+    def start(self, model: "Flat", batch: Batch) -> None:
+        """Before training: begin at these rows, if that is where this prior begins."""
+
+
+class PriorModule(PriorNets, ABC):
     """p(z) in d dimensions."""
 
     fitted_afterwards = False  # whether `fit` is to be called with the codes when training is over
@@ -39,11 +50,7 @@ class PriorModule(nn.Module, ABC):
         """n draws. [n, d]"""
 
     def of(self, model: "Flat") -> "PriorModule":
-        """This prior for one pass of its model: here a prior that is made of encodings looks at the encoder."""
         return self
-
-    def start(self, model: "Flat", batch: Batch) -> None:
-        """Before training: begin at these rows, if that is where this prior begins."""
 
     def kl_dims(self, q: Posterior) -> Tensor | None:
         """KL(q ‖ p) of each dimension [b, d] where it has a closed form; None where it has not."""

@@ -8,24 +8,22 @@ from torch import Tensor
 
 from ...parts import part
 from ..latents.base import Posterior
+from ..noise import standard_normal
 from .base import Host, PriorModule
 
 
 class StandardNormal(PriorModule):
     """N(0, I)."""
 
-    zero: Tensor
-
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.register_buffer("zero", torch.zeros(()), persistent=False)  # knows the device
 
     def log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn((n, self.dim), generator=generator, device=self.zero.device)
+        return standard_normal(n, self.dim, generator)
 
     def kl_dims(self, q: Posterior) -> Tensor | None:
         return q.kl_standard

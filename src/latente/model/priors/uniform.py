@@ -8,22 +8,20 @@ from torch.nn import functional as F
 
 from ...parts import part
 from ..latents.sphere import log_area
+from ..noise import standard_normal
 from .base import Host, PriorModule
 
 
 class _Uniform(PriorModule):
-    zero: Tensor
-
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.register_buffer("zero", torch.zeros(()), persistent=False)  # knows the device
 
     def log_prob(self, z: Tensor) -> Tensor:
         return z.new_full(z.shape[:-1], -log_area(self.dim))
 
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return F.normalize(torch.randn((n, self.dim), generator=generator, device=self.zero.device), dim=-1)
+        return F.normalize(standard_normal(n, self.dim, generator), dim=-1)
 
 
 @part("prior", "uniform")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...parts import part, require
 from ..batch import Batch
 from ..latents.base import Posterior
-from .base import Host, PriorModule
+from .base import Host, PriorModule, PriorNets
 
 if TYPE_CHECKING:
     from ..model import Flat
@@ -28,18 +28,20 @@ class _Components(PriorModule):
         self.q = q
 
     def log_prob(self, z: Tensor) -> Tensor:
-        k = len(self.q.mean)
         each = self.q.log_prob_pairs(z.flatten(0, -2))  # [n, k]
-        return (torch.logsumexp(each, -1) - math.log(k)).unflatten(0, z.shape[:-1])
+        return (torch.logsumexp(each, -1) - math.log(each.shape[-1])).unflatten(0, z.shape[:-1])
 
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        device = self.q.mean.device
-        which = torch.randint(len(self.q.mean), (n,), generator=generator, device=device)
-        noise = torch.randn((n, self.q.mean.shape[1]), generator=generator, device=device)
-        return self.q.rows(which).draw(noise.unsqueeze(0))[0]
+        k, d, device = *self.q.like.shape, self.q.like.device
+        which = torch.randint(k, (n,), generator=generator, device=device).sort().values
+        # Every component draws as often as the busiest one is asked; draw i of a component is its i-th row here.
+        counts = which.bincount(minlength=k)
+        turn = torch.arange(n, device=device) - (counts.cumsum(0) - counts)[which]
+        z = self.q.draw(torch.randn((int(counts.max()), k, d), generator=generator, device=device))[turn, which]
+        return z[torch.randperm(n, generator=generator, device=device)]
 
 
-class _Vamp(PriorModule):
+class _Vamp(PriorNets):
     def __init__(self, inputs: int, features: tuple[int, ...]) -> None:
         super().__init__()
         self.inputs = nn.Parameter(torch.zeros(inputs, *features))
@@ -54,12 +56,6 @@ class _Vamp(PriorModule):
             rows = (torch.arange(len(self.inputs), device=batch.x.device) + i * len(self.inputs)) % len(batch)
             total += model.encoder.features(replace(batch.rows(rows), context=None))  # type: ignore[operator]
         self.inputs.copy_(total / BLEND)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        raise NotImplementedError("a vamp prior has its density in a pass: model.prior()")
-
-    def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        raise NotImplementedError("a vamp prior has its draws in a pass: model.prior()")
 
 
 @part("prior", "vamp")
@@ -77,6 +73,6 @@ class Vamp:
     def __post_init__(self) -> None:
         require(self.inputs >= 1, self, "inputs", "1 or more")
 
-    def build(self, host: Host) -> PriorModule:
+    def build(self, host: Host) -> PriorNets:
         """The prior of a model."""
         return _Vamp(self.inputs, host.features)
