@@ -77,6 +77,16 @@ def test_labels_condition_pictures_and_unknown_labels_are_refused(dots):
         ae.sample(5, given={"plan": "gold"})
 
 
+def test_a_number_outside_of_what_the_model_saw_is_refused_with_the_nearest(plans):
+    ae = lt.Autoencoder("vae", dim=1, condition=["height", "plan"], steps=5, random_state=0).fit(plans)
+    high = plans["height"].max()
+    with pytest.raises(ConfigError, match=rf"and 900 is outside\n\nhint: .*height={high:g}"):
+        ae.sample(2, given={"height": 900})
+    with pytest.raises(ConfigError, match="'height' is a number, not 'tall'"):
+        ae.sample(2, given={"height": "tall"})
+    assert (ae.sample(2, given={"height": "5", "plan": None})["height"] == 5).all()
+
+
 def test_y_is_ignored_unless_asked_for(dots):
     y = np.arange(len(dots)) % 2
     plain = lt.Autoencoder("vae", dim=2, steps=5, random_state=0).fit(dots)

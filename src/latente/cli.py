@@ -37,6 +37,8 @@ ORDER = (
     *("interpolate", "traverse", "score", "export", "doctor"),
 )
 SHORT = {"output": "-o", "n": "-n"}
+# Numbers of a list that a line shows.
+MOST = 64
 # Verbs without a result to write, and those that write their own.
 OWN_OUTPUT = ("fit", "resume", "demo", "export")
 
@@ -207,7 +209,8 @@ def _lines(result: dict[str, Any]) -> None:
     width = max(len(k) for k in result)
     for key, value in result.items():
         if isinstance(value, list) and value and all(isinstance(v, float) for v in value):
-            text = " ".join(f"{v:.3f}" for v in value)
+            text = " ".join(f"{v:.3f}" for v in value[:MOST])
+            text += f" … ({len(value):,} in all: --json gives them)" if len(value) > MOST else ""
         elif isinstance(value, list):
             text = ("\n" + " " * (width + 2)).join(map(_line, value)) or "none"
         else:

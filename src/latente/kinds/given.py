@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..parts import nearest
+from .columns import Numeric
 from .sources import Source
 from .table import Table, _frame_of, as_frame
 
@@ -86,8 +87,25 @@ def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
         levels = getattr(column, "levels", None)
         if levels is not None and value is not None and str(value) not in map(str, levels):
             raise ConfigError(f"{name!r} has no value {value!r}", hint=nearest(str(value), map(str, levels)))
+        if isinstance(column, Numeric) and value is not None:
+            _require_in_range(column, value)
     values = {n: [_as_level(c, given.get(n))] * rows for n, c in zip(names, table.columns, strict=True)}
     return pd.DataFrame(values)
+
+
+def _require_in_range(column: Numeric, value: Any) -> None:
+    """Refuse what the training data never came near: there the model knows nothing."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{column.label!r} is a number, not {value!r}", hint=f"{column.label}={column.low:g}"
+        ) from None
+    if not column.low <= number <= column.high:
+        raise ConfigError(
+            f"{column.label!r} ran from {column.low:g} to {column.high:g} in the training data, and {value} is outside",
+            hint=f"the nearest that the model knows: {column.label}={min(max(number, column.low), column.high):g}",
+        )
 
 
 def _as_level(column: Any, value: Any) -> Any:

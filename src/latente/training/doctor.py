@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..kinds.base import Kind
 from ..model.batch import Batch
+from ..model.ladder import LadderPosterior
 from ..model.latents.base import Posterior
 from ..model.latents.codes import usage
 from ..model.model import Model
@@ -208,7 +209,9 @@ def _collapse(q: Posterior, active: int, history: "History") -> list[Finding]:
                 "--set objective.free_bits=0.25 or a smaller --set objective.beta=0.5",
             )
         ]
-    if active < dim / 2 and not any(a["kind"] == "free bits" for a in history.interventions):
+    # A ladder's code is as long as its levels are wide: no option of the user's.
+    choice = isinstance(q, LadderPosterior)
+    if active < dim / 2 and not choice and not any(a["kind"] == "free bits" for a in history.interventions):
         return [
             (
                 REMARK,
@@ -246,9 +249,11 @@ def _beside_pca(model: Model, few: Batch, held_out: Batch, dim: int) -> list[Fin
     """
     if held_out.observed is not None:
         held_out = held_out.rows(held_out.observed.flatten(1).all(1).nonzero().flatten())
-    if len(held_out) < ENOUGH:
+    features = model.likelihood.features(few.x).flatten(1).cpu().numpy()
+    # With as many components as features PCA is the identity: there is nothing to compare.
+    if len(held_out) < ENOUGH or dim >= features.shape[1]:
         return []
-    pca = baseline.of(model.likelihood.features(few.x).flatten(1).cpu().numpy(), dim, 0)
+    pca = baseline.of(features, dim, 0)
     x, expected = baseline.features(model, held_out)
     spread = max(float(np.square(x - pca.mean).sum()), 1e-12)
     own, other = (float(np.square(e).sum()) / spread for e in (x - expected, pca.residual(x)))

@@ -94,11 +94,11 @@ def _effects(ae: Autoencoder, codes: np.ndarray) -> np.ndarray:
     for start in range(0, n, each):
         z = torch.from_numpy(codes[start : start + each]).reshape(-1, d)
         with torch.no_grad():
-            expected = ae.model_.decode(z).expectation
+            expected = ae.model_.decode(ae.model_.snap(z)).expectation
         found.append(expected.unflatten(0, (-1, steps)).var(1).sum(-1))
     return np.nan_to_num(torch.cat(found).numpy())
 
 
 def decoded(ae: Autoencoder, codes: np.ndarray) -> Any:
     """Rows or pictures of codes [..., d], as one block of rows."""
-    return ae.inverse_transform(codes.reshape(-1, codes.shape[-1]))
+    return ae.inverse_transform(ae.model_.snap(torch.from_numpy(codes.reshape(-1, codes.shape[-1]))).numpy())
