@@ -128,7 +128,7 @@ class LadderPosterior(Posterior):
     @property
     def like(self) -> Tensor:
         first = self.features[0]
-        return torch.empty(len(first), self.model.dim, device=first.device)
+        return torch.empty(first.shape[0], self.model.dim, device=first.device)
 
     def draw(self, noise: Tensor) -> Tensor:
         samples, rows = len(noise), len(self.features[0])
@@ -192,11 +192,12 @@ class Ladder(Model):
         e: Tensor | None = None,
     ) -> Walk:
         """`samples` ways down for each row of the features or of e, one after the other."""
-        rows = len(e) if e is not None else samples * len(features[0]) if features else 0
+        # By `shape`, not `len`: a tracer may leave the one open, and must know the other.
+        rows = e.shape[0] if e is not None else samples * features[0].shape[0] if features else 0
         if features is not None and samples > 1:
             features = [f.expand(samples, *f.shape).flatten(0, 1) for f in features]
-        if given is not None and len(given) != rows:
-            given = given.expand(rows // len(given), *given.shape).flatten(0, 1)
+        if given is not None and given.shape[0] != rows:
+            given = given.expand(rows // given.shape[0], *given.shape).flatten(0, 1)
         with self._low():
             return self.topdown(rows, features, given, noise=noise, e=e)
 

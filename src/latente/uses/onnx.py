@@ -57,6 +57,11 @@ def write_graphs(ae: Autoencoder, place: Path) -> dict[str, Any]:
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         raise ConfigError(f"export needs {' and '.join(absent)}", hint="pip install 'latente[onnx]'")
+    if getattr(ae.spec_.latent, "searches", False):
+        raise ConfigError(
+            f"latent {ae.spec_.latent.name!r} finds a row's code by a search, which ONNX has no form for",
+            hint="use a latent such as 'gaussian' or 'point'",
+        )
     model, dim = ae.model_, ae._n_features_out
     shape = tuple(model.likelihood.continuous.shape)
     cells, z = torch.zeros(EXAMPLE, *shape), torch.zeros(EXAMPLE, dim)
@@ -135,9 +140,12 @@ def _graph(module: nn.Module, example: tuple[Tensor, ...], given: list[str], fou
 
 
 def _strip(proto: Any) -> None:
-    """Take out what the tracer noted of our sources: stack traces with the machine's paths, names of modules."""
+    """Take out what the tracer noted of our sources: stack traces with the machine's paths, names of modules; and the
+    shapes between the nodes, which every reader finds by itself.
+    """
     graph = proto.graph
-    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    del graph.value_info[:]
+    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 

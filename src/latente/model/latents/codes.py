@@ -217,6 +217,7 @@ class Codes:
     commitment: float = 0.25
 
     support = "codes"
+    searches = True  # q(z|x) is found by a search, not by a formula
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, self, "dim", "1 or more")
