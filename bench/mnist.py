@@ -4,7 +4,7 @@ Training pictures are binarised anew for every batch; the 10,000 test pictures a
 grey value as probability, from numpy's default_rng(--test-seed). Five thousand of the training pictures are held out
 for early stopping and for every choice; the test pictures are looked at once, at the end.
 
-    bench/mnist.py [--recipe vae] [--cpu-budget 900 | --epochs 120] [--data DIR] [--quick]
+    bench/mnist.py [--recipe vae] [--nets mlp|conv] [--cpu-budget 900 | --epochs 120] [--data DIR] [--quick]
 
 With --epochs the length does not depend on how busy the machine is; the CPU seconds that it took are printed.
 """
@@ -21,21 +21,35 @@ from latente.kinds.image import Image
 
 # Fully connected, residual; widths chosen on the held-out pictures.
 MLP = {"part": "mlp", "widths": [512, 512, 512, 512], "residual": True}
-# What a recipe changes; chosen on the held-out pictures.
-RECIPES: dict[str, dict[str, Any]] = {
-    "iwae": {"objective.samples": 50, "train.batch_size": 100, "train.lr": 1e-3},
+# Batch, rate and warm-up, by the held-out pictures, at a third of the budget (--validation --cpu-budget 200).
+SETTINGS = {"train.batch_size": 500, "train.lr": 4e-3, "train.validation": 1 / 12, "train.patience": 1000}
+# What a recipe, or a recipe on convolutions, changes; chosen on the held-out pictures.
+CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("vae", "mlp"): {"objective.warmup": 0.0},
+    ("flow-vae", "mlp"): {"objective.warmup": 0.0, "train.batch_size": 250, "train.lr": 3e-3},
+    ("vamp", "mlp"): {"objective.warmup": 0.0, "train.batch_size": 250, "train.lr": 3e-3},
+    ("iwae", "mlp"): {"objective.samples": 50, "train.batch_size": 100, "train.lr": 1e-3},
+    ("flow-vae", "conv"): {"train.batch_size": 128, "train.lr": 2e-3},
+    ("ladder", "conv"): {"latent.levels": 4, "latent.channels": 10, "train.batch_size": 64, "train.lr": 2e-3},
 }
+# Grids of 7×7 cells of 4×4 pixels, 64 channels.
+CONV = {"part": "conv", "channels": 64, "patch": 4, "blocks": 4}
+NETS: dict[tuple[str, str], dict[str, Any]] = {("ladder", "conv"): CONV | {"blocks": 1}}
 
 
 def main() -> None:
     args = arguments(
         __doc__,
         recipe={"default": "vae", "help": "a recipe of latente's"},
+        nets={"default": None, "choices": ["mlp", "conv"], "help": "mlp, but conv for a ladder"},
+        dim={"type": int, "default": 40, "help": "latents; of a ladder, at a level that is a vector"},
         cpu_budget={"type": float, "default": 900.0, "help": "CPU seconds of training"},
         epochs={"type": int, "default": None, "help": "epochs of training, in place of the budget"},
         samples={"type": int, "default": 200, "help": "importance samples a picture"},
+        pictures={"type": int, "default": None, "help": "evaluate on the first so many"},
         test_seed={"type": int, "default": 0, "help": "seed of the test pictures' binarisation"},
         validation={"action": "store_true", "help": "evaluate on the held-out training pictures, not on the test's"},
+        save={"default": None, "help": "where to keep the model"},
         set={"action": "append", "default": [], "help": "a setting, PATH=VALUE"},
     )
     from latente.verbs.fit import _setting
@@ -48,15 +62,15 @@ def main() -> None:
         test = (np.random.default_rng(1).random(held.shape) < held / 255).astype(np.uint8) * 255
     if args.quick:
         train, test, args.cpu_budget, args.samples = train[:5000], test[:500], 20.0, 20
-    # Batch, rate and warm-up by the held-out pictures, at a third of the budget (--validation --cpu-budget 200).
-    settings = {"train.batch_size": 500, "train.lr": 4e-3, "train.validation": 1 / 12, "train.patience": 1000}
-    if lt.recipe(args.recipe).objective.name == "elbo":
-        settings["objective.warmup"] = 0.0
-    settings |= RECIPES.get(args.recipe, {}) | dict(_setting(s) for s in args.set)
+    args.nets = args.nets or ("conv" if args.recipe == "ladder" else "mlp")
+    key = (args.recipe, args.nets)
+    settings = SETTINGS | CHANGES.get(key, {}) | dict(_setting(s) for s in args.set)
+    nets = dict(NETS.get(key, MLP if args.nets == "mlp" else CONV))
+    nets |= {k.removeprefix("nets."): settings.pop(k) for k in list(settings) if k.startswith("nets.")}
     ae = lt.Autoencoder(
         args.recipe,
-        dim=40,
-        nets=settings.pop("nets", MLP),
+        dim=args.dim,
+        nets=nets,
         kind=Image(binarize=True),
         settings=settings,
         epochs=args.epochs,
@@ -67,15 +81,18 @@ def main() -> None:
     before = cpu_seconds()
     ae.fit(train)
     cpu = cpu_seconds() - before
-    found = lt.evaluate(ae, test, samples=args.samples)
+    if args.save:
+        ae.save(args.save)
+    found = lt.evaluate(ae, test[: args.pictures], samples=args.samples)
     figures = {k: round(found[k], 3) for k in ("iw_nll", "iw_nll_se", "neg_elbo", "kl", "active_units")}
     figures |= {
         "cpu_s": round(cpu, 1),
         "epochs": ae.card_["epochs"],
         "recipe": args.recipe,
+        "nets": args.nets,
         "device": ae.history_.device,
     }
-    figures |= {"precision": ae.history_.precision, "pictures": len(test), "samples": args.samples}
+    figures |= {"precision": ae.history_.precision, "pictures": len(test[: args.pictures]), "samples": args.samples}
     print(figures, ae.history_.findings)
     finish("mnist", figures, {}, start)
 
