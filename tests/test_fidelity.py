@@ -153,3 +153,27 @@ def test_samples_of_pictures_are_compared_in_components():
     # A model of four dimensions after a hundred steps is told apart at once.
     assert found["two_sample"] > 0.9
     assert found["two_sample_ceiling"] < 0.62
+
+
+def test_evaluate_compares_samples_when_asked_from_python_and_the_command_line(tmp_path):
+    import json
+
+    import pandas as pd
+    from typer.testing import CliRunner
+
+    import latente as lt
+    from latente.cli import app
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 2)) @ rng.normal(size=(2, 5)), columns=list("abcde"))
+    ae = Autoencoder("vae", dim=2, steps=100, random_state=0).fit(frame)
+    assert "fidelity" not in lt.evaluate(ae, frame, samples=2)
+    found = lt.evaluate(ae, frame, samples=2, fidelity=True)["fidelity"]
+    assert found == of_samples(ae, frame, seed=0)
+    ae.save(tmp_path / "m.safetensors")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    files = [str(tmp_path / name) for name in ("m.safetensors", "x.csv")]
+    told = CliRunner().invoke(app, ["evaluate", *files, "--samples", "2", "--fidelity", "--json"])
+    assert told.exit_code == 0, told.output
+    # Decimal digits of the csv are those of the frame.
+    assert json.loads(told.stdout)["fidelity"]["frechet"] == pytest.approx(found["frechet"], rel=1e-6)

@@ -53,6 +53,17 @@ def test_the_kl_of_each_level_agrees_with_its_draws(fitted, dots):
     assert exact.item() == pytest.approx(estimate.item(), abs=0.5)
 
 
+def test_evaluate_says_the_kl_of_each_level_and_the_levels_add_up_to_the_dimensions(fitted, dots):
+    found = lt.evaluate(fitted, dots, samples=2)
+    sizes = fitted.model_.sizes
+    assert len(found["kl_by_level"]) == len(sizes) == 4
+    assert len(found["kl_by_dim"]) == sum(sizes) == found["dim"]
+    ends = np.cumsum([0, *sizes])
+    by_hand = [sum(found["kl_by_dim"][a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    # Each number is rounded to three digits.
+    assert found["kl_by_level"] == pytest.approx(by_hand, abs=5e-4 * max(sizes) + 1e-3)
+
+
 def test_codes_of_rows_are_whitened_by_the_prior_as_samples_are(fitted):
     with torch.no_grad():
         z = fitted.model_.prior().sample(4000, torch.Generator().manual_seed(0))

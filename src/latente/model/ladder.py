@@ -174,7 +174,8 @@ class Ladder(Model):
         super().__init__(encoder, likelihood, corruption, condition)
         self.topdown = TopDown(trunk, sizes, 0 if condition is None else condition.width)
         self.prior_module = prior
-        self.dim = sum(math.prod(part) for part in self.topdown.parts)
+        self.sizes = [math.prod(part) for part in self.topdown.parts]  # of a code, level by level
+        self.dim = sum(self.sizes)
         self.breadth = max(math.prod(shape) for shape in trunk.shapes)
 
     def encode(self, batch: Batch) -> LadderPosterior:

@@ -13,10 +13,13 @@ from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
 from ..model.estimates import Bounds, bounds, mutual_information
+from ..model.ladder import Ladder
 from ..model.latents.codes import usage
+from ..model.model import Model
 from ..training import baseline
 from ..training.doctor import active_units
 from . import curves
+from .fidelity import of_samples
 
 # Rows that annealed importance sampling is done on: a thousand times the work of a row's importance-weighted estimate.
 FEW = 100
@@ -33,6 +36,7 @@ def evaluate(
     steps: int = 500,
     start: str = "prior",
     rate_distortion: bool = False,
+    fidelity: bool = False,
 ) -> dict[str, Any]:
     """See `latente.evaluate`."""
     _require(ae, samples, ais, steps, start, rate_distortion)
@@ -40,7 +44,7 @@ def evaluate(
     few, many = (Few(size, torch.Generator().manual_seed(seed)) for size in (FEW, MANY))
     moments = curves.Moments() if rate_distortion else None
     parts, codes, volume = [], [], []
-    by_dim: list[Tensor] = []  # the KL of each row and dimension, where it has a closed form
+    by_dim: Tensor | None = None  # the KL of each dimension, summed over rows, where it has a closed form
     density, discrete, cells = True, True, 0
     model_error = pca_error = spread = 0.0
     for batch in ae.batches(data):
@@ -50,7 +54,8 @@ def evaluate(
             kl_dims = ae.model_.prior().kl_dims(q) if q.has_density else None
         codes.append(q.mean)
         density = q.has_density or q.discrete
-        by_dim += [] if kl_dims is None else [kl_dims]
+        if kl_dims is not None:
+            by_dim = kl_dims.double().sum(0) + (0 if by_dim is None else by_dim)
         discrete = discrete and ae.model_.likelihood.discrete(batch.x)
         cells += int(as_mask(batch).sum())
         volume.append(ae.schema_.log_volume(batch))
@@ -68,8 +73,8 @@ def evaluate(
     if q.entropy is not None:  # of a flow or a ladder each of MANY² densities is a pass through its nets
         figures["mutual_information"] = mutual_information(ae.model_, many.batch, generator)
     figures |= usage(ae.model_, torch.cat(codes))
-    if by_dim:
-        figures["kl_by_dim"] = [round(v, 3) for v in torch.cat(by_dim).double().mean(0).tolist()]
+    if by_dim is not None:
+        figures |= _kl(ae.model_, by_dim / len(found.rec))
     figures |= {
         "active_units": active_units(torch.cat(codes)),
         "error": model_error / max(spread, 1e-12),
@@ -82,7 +87,17 @@ def evaluate(
         figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)
     if moments is not None:
         figures |= curves.rate_distortion(ae.model_, few.batch, moments, ais or 16, steps, generator)
+    if fidelity:
+        figures["fidelity"] = of_samples(ae, data, seed)
     return figures
+
+
+def _kl(model: Model, by_dim: Tensor) -> dict[str, list[float]]:
+    """Of each latent dimension, and of each level of a ladder, the top first."""
+    figures = {"kl_by_dim": by_dim}
+    if isinstance(model, Ladder):
+        figures = {"kl_by_level": torch.stack([level.sum() for level in by_dim.split(model.sizes)])} | figures
+    return {name: [round(v, 3) for v in nats.tolist()] for name, nats in figures.items()}
 
 
 def _bounds(found: Bounds, samples: int, weighed: bool, cells: int) -> dict[str, Any]:

@@ -23,6 +23,9 @@ def evaluate(
         str, "prior, which asks nothing of the encoder, or posterior: a fifth of the steps do if the encoder is good"
     ] = "prior",
     rate_distortion: Annotated[bool, "the curve, on 100 rows; -o a .png or .csv for it alone"] = False,
+    fidelity: Annotated[
+        bool, "compare samples with the rows: Fréchet distance, precision, recall, a classifier"
+    ] = False,
     seed: Annotated[int, "seed of the draws"] = 0,
 ) -> dict[str, Any]:
     """Bounds on −log p(x) in nats per row, reconstruction, KL, active units, and PCA of the same size beside it.
@@ -30,8 +33,9 @@ def evaluate(
     Give it rows that the model was not fitted on. `neg_elbo` and `iw_nll` are upper bounds on −log p(x), the second
     tighter, both of cells in the model's units (`units`); `iw_nll_se` is the standard error of its mean over rows.
     `bits_per_dim` is iw_nll per cell in bits, where cells are discrete and p(x) is a probability. `kl_by_dim` is the KL
-    of each latent dimension in nats, in their order; absent where it has no closed form. `mutual_information` is how
-    many nats of a row its code holds, at least, from 2,000 rows; it cannot exceed the log of their number.
+    of each latent dimension in nats, in their order; absent where it has no closed form; `kl_by_level` that of each
+    level of a ladder, top first, both on the way along the means. `mutual_information` is how many nats of a row its
+    code holds, at least, from 2,000 rows; it cannot exceed the log of their number.
     `error` and `error_pca` are the squared reconstruction error over the variance, of one-hot categories and scaled
     numbers: 0 is perfect, 1 is the mean row; PCA was fitted on the training rows. For a point latent the bounds are
     absent and `rec` is −log p(x|z). For codes both bounds are −log p(x|z) − log P(z) of the row's own code, `kl` is
@@ -41,13 +45,16 @@ def evaluate(
     `check`: −log p(x) of 100 rows drawn from all, by chains (ais_nll, an upper bound too: the lower of the two is
     nearer), iw_nll of the same rows, and the gap between them. `rate_distortion`: KL and −log p(x|z) when the cells
     count beta times; at beta 1 their sum is −log p(x). Of a Gaussian likelihood `rate_distortion_gaussian` is the best
-    that coding the principal components can do. docs/estimates.md says when to trust which.
+    that coding the principal components can do. `fidelity`: samples of the model against these rows, in their principal
+    components (`space`): frechet (0 is best), precision and recall (1), two_sample (AUROC of boosted trees; .5), each
+    beside `_ceiling`, of rows against other rows, and `_floor`, of rows whose columns were shuffled. docs/estimates.md
+    says when to trust which.
 
     Raises DataError if the data do not fit the model, ConfigError for `ais` of a latent that is not numbers.
     """
     from ..uses import evaluation
 
-    return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion)
+    return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity)
 
 
 def save(result: dict[str, Any], target: "Path", **_: Any) -> "list[Path]":
