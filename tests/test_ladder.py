@@ -1,5 +1,7 @@
 """A ladder of latents: one density, whichever way one walks, and every use of a model with one layer."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_evaluate_says_the_kl_of_each_level_and_the_levels_add_up_to_the_dimensi
     assert len(found["kl_by_level"]) == len(sizes) == 4
     assert len(found["kl_by_dim"]) == sum(sizes) == found["dim"]
     ends = np.cumsum([0, *sizes])
-    by_hand = [sum(found["kl_by_dim"][a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    by_hand = [sum(found["kl_by_dim"][a:b]) for a, b in pairwise(ends)]
     # Each number is rounded to three digits.
     assert found["kl_by_level"] == pytest.approx(by_hand, abs=5e-4 * max(sizes) + 1e-3)
 

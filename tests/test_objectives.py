@@ -117,6 +117,24 @@ def test_iwae_of_one_draw_is_the_elbo():
     assert_close(*found, rtol=1e-5, atol=1e-4)
 
 
+def test_the_draws_of_iwae_rise_by_equal_factors_and_stay():
+    rising = Iwae(49, rise=0.5)
+    assert [rising.draws(p) for p in (0, 0.125, 0.25, 0.375, 0.5, 0.9, 1)] == [1, 3, 7, 19, 49, 49, 49]
+    assert {Iwae(49).draws(p) for p in (0, 0.3, 1)} == {49}
+    with pytest.raises(ConfigError, match="rise"):
+        Iwae(5, rise=1.5)
+
+
+def test_a_bound_of_rising_draws_is_that_of_as_many_draws():
+    model, batch = linear(50, off=0.2)
+    model.progress = 0.25
+    found = []
+    for objective in (Iwae(7), Iwae(49, rise=0.5)):
+        model.generator = torch.Generator().manual_seed(1)
+        found.append(objective(model, batch).total)
+    assert_close(*found, rtol=0, atol=0)
+
+
 def test_the_doubly_reparametrised_bound_is_the_bound():
     model, batch = linear(50, off=0.2)
     found = []

@@ -1,8 +1,8 @@
 """CUDA graphs: a step's forward and backward recorded once and played again, for models so small that starting the
 operations one by one takes longer than they do.
 
-A recording holds its numbers fast: the factor on the KL of a warm-up would stay as it was. So there is one for each
-value of the objective's `ramp`, and a run's progress is rounded while it rises.
+A recording holds its numbers fast: the factor on the KL of a warm-up would stay as it was, and the number of draws. So
+there is one for each value of the objective's `ramp` and `draws`, and a run's progress is rounded while they rise.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from ..model.batch import Batch
 SMALL = 5_000_000
 # Values that the progress takes while a warm-up lasts: each costs a recording of some milliseconds.
 STEPS = 64
+# What an objective may have that depends on the progress.
+HELD = ("ramp", "draws")
 # Passes before a recording: libraries choose their kernels and take their memory in the first ones.
 WARM = 3
 
@@ -47,9 +49,9 @@ class Graphs:
         self.batch.x.copy_(batch.x)
         if self.batch.observed is not None and batch.observed is not None:
             self.batch.observed.copy_(batch.observed)
-        ramp = self.objective.ramp(progress) if hasattr(self.objective, "ramp") else None
-        if self.recorded is None or self.recorded[0] != ramp:
-            self.recorded = (ramp, *self._record(noise))
+        held = [getattr(self.objective, name)(progress) for name in HELD if hasattr(self.objective, name)]
+        if self.recorded is None or self.recorded[0] != held:
+            self.recorded = (held, *self._record(noise))
         _, graph, terms, gradients = self.recorded
         graph.replay()
         for p, g in zip(self.weights, gradients, strict=True):
