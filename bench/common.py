@@ -43,6 +43,14 @@ def mnist(given: Path | None) -> tuple[np.ndarray, np.ndarray]:
     return arrays[0].reshape(-1, 28, 28), arrays[1].reshape(-1, 28, 28)
 
 
+def labels(given: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """The digits of MNIST's training and test pictures. uint8 [60000], [10000]"""
+    folder = place(given, "images/mnist", "fetch MNIST's four idx.gz files")
+    names = ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+    first, second = (np.frombuffer(gzip.decompress((folder / n).read_bytes()), np.uint8, offset=8) for n in names)
+    return first, second
+
+
 def cpu_seconds() -> float:
     """CPU seconds of this process and its finished children, user and system."""
     own, gone = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)

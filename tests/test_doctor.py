@@ -10,6 +10,7 @@ import torch
 
 import latente as lt
 from latente import Autoencoder
+from latente.kinds.image import Image
 from latente.kinds.table import Table
 from latente.model.nets.mlp import Mlp
 from latente.model.objectives.elbo import Elbo
@@ -88,8 +89,8 @@ def test_after_the_floor_the_verdict_is_healthy_and_says_what_was_done(both):
 
 def test_switched_off_it_changes_nothing_and_still_says_what_it_sees(both, monkeypatch):
     off = both["off"]
-    for name in ("before", "during", "early"):
-        monkeypatch.setattr(treatment, name, lambda *_: None)
+    for name, nothing in (("before", []), ("during", None), ("early", None)):
+        monkeypatch.setattr(treatment, name, lambda *_, nothing=nothing: nothing)
     never = Autoencoder("beta-vae", **HEAVY).fit(factors())
     assert same(off.model_, never.model_)
     assert not same(off.model_, both["on"].model_)
@@ -188,9 +189,33 @@ def test_a_warm_up_longer_than_half_of_the_run_is_shortened_unless_it_is_off():
     for how, acts in (("on", ["warm-up"]), ("off", [])):
         _, history = trained(how, objective=objective, steps=60)
         assert [a["kind"] for a in history.interventions] == acts
-    assert treatment.before(Elbo(warmup=0.9, schedule="cyclical"), Train()) is None
-    act = treatment.before(objective, Train())
+    model, _ = trained("off", steps=2)
+    assert treatment.before(Elbo(warmup=0.9, schedule="cyclical"), Train(), model) == []
+    (act,) = treatment.before(objective, Train(), model)
     assert treatment.treated(objective, [act.noted(0)]) == Elbo(warmup=0.5)
+
+
+def test_a_decoder_that_sees_the_cells_before_each_gets_a_floor_from_the_first_step_unless_it_is_off():
+    white = (np.random.default_rng(0).random((200, 8, 8)) < 0.3).astype(np.uint8) * 255
+    options = {"kind": Image(likelihood="autoregressive"), "dim": 4, "steps": 20, "random_state": 0, "nets": SMALL}
+    on, off = (Autoencoder("vae", doctor=d, **options).fit(white) for d in ("on", "off"))
+    (act,) = on.history_.interventions
+    assert (act["kind"], act["step"], act["settings"]) == ("floor", 0, {"free_bits": 0.25})
+    assert "--doctor off" in act["words"]
+    assert any(act["words"] in f for f in on.history_.findings)
+    assert off.history_.interventions == []
+    assert not same(on.model_, off.model_)
+    # What was asked for stands, and where the KL has no price there is nothing to floor.
+    for objective in (Elbo(free_bits=0.1), Elbo(beta=0.0), Elbo(capacity=5.0), recipe("iwae").objective):
+        assert treatment.before(objective, Train(), on.model_) == []
+    assert len(treatment.before(Elbo(warmup=0.9), Train(), on.model_)) == 2
+
+
+def test_the_floor_of_all_dimensions_together_has_bounds():
+    assert treatment.floor("image", 16) == 0.5
+    assert treatment.floor("table", 2) * 2 == 1
+    # A ladder has thousands, and was given hundreds of nats.
+    assert treatment.floor("image", 1502) * 1502 == pytest.approx(16)
 
 
 def test_a_run_does_not_end_early_while_the_price_of_the_code_rises():

@@ -211,7 +211,7 @@ def _collapse(q: Posterior, active: int, history: "History") -> list[Finding]:
         ]
     # A ladder's code is as long as its levels are wide: no option of the user's.
     choice = isinstance(q, LadderPosterior)
-    if active < dim / 2 and not choice and not any(a["kind"] == "free bits" for a in history.interventions):
+    if active < dim / 2 and not choice and not any("free_bits" in a["settings"] for a in history.interventions):
         return [
             (
                 REMARK,
@@ -323,7 +323,7 @@ def _no_bound(objective: Any) -> list[Finding]:
 
 def _events(history: "History") -> list[Finding]:
     found = [(REMARK, f"rolled back {text}; from there the rate was halved") for text in history.rollbacks]
-    shown = ("warm-up", "early stopping")
+    shown = ("warm-up", "floor", "early stopping")
     found += [(REMARK, f"at step {a['step']}: {a['words']}") for a in history.interventions if a["kind"] in shown]
     if history.parts > 1:
         text = f"memory ran out: each batch was taken in {history.parts} parts, with equal results and more time; "

@@ -193,7 +193,7 @@ class _Run:
             self.history.resumed += 1
             self._compare(choice)
         else:
-            if (act := treatment.before(objective, config)) is not None:
+            for act in treatment.before(objective, config, model):
                 self.treat(act)
             self.save()
         self.model.low_precision = self.history.precision == "bfloat16"

@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..model.model import Model
 from ..model.spec import Train
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ ACTIVE_SHARE, NEARLY_NOTHING, NOTHING = 0.25, 1.0, 0.1
 LOOKS, SETTLED, FEW_STEPS, LATE = 2, 0.05, 200, 0.8
 # Nats of KL that each dimension gets for nothing once a posterior has collapsed, by kind of data; the trials are in
 # docs/training.md. Of tables 0.25 gave the best bound on other rows; of pictures 0.5 is a compromise: more was better
-# on digits, and costs more where there is nothing to learn. In few dimensions the floor is raised until it is
-# `TOGETHER` nats in all.
-FLOORS = {"table": 0.25, "image": 0.5}
-ELSE, TOGETHER = 0.25, 1.0
+# on digits, and costs more where there is nothing to learn. "sequential" is the floor from the first step on where the
+# decoder sees the cells before each: it learns to do without a code before the code has learned to say anything
+# (Bowman et al. 2016, arXiv:1511.06349); docs/collapse.md. In few dimensions the floor is raised until it is
+# `TOGETHER` nats in all; in many, as a ladder has, lowered until it is `AT_MOST` in all: a digit's whole code has 20.
+FLOORS = {"table": 0.25, "image": 0.5, "sequential": 0.25}
+ELSE, TOGETHER, AT_MOST = 0.25, 1.0, 16.0
 # The longest warm-up of the KL, a share of the run: after it the model needs time to live with the whole price.
 LONGEST_WARMUP = 0.5
 # A KL beyond recall, in nats per dimension: a dimension that tells a thousand values apart costs 7, and the narrowest
@@ -43,8 +46,8 @@ OFF = "--doctor off leaves the run as it is"
 class Act:
     """What is done, and why.
 
-    kind: "free bits", "warm-up", "early stopping" or "rolled back". words: what was seen and done, and how to turn it
-    off. settings: those of the objective that it changes.
+    kind: "free bits", "floor", "warm-up", "early stopping" or "rolled back". words: what was seen and done, and how to
+    turn it off. settings: those of the objective that it changes.
     """
 
     kind: str
@@ -62,16 +65,28 @@ def treated(objective: Any, interventions: list[dict[str, Any]]) -> Any:
     return replace(objective, **settings) if settings else objective
 
 
-def before(objective: Any, config: Train) -> Act | None:
-    """What is to be done before the first step: a warm-up that would leave no run after it."""
+def before(objective: Any, config: Train, model: Model) -> list[Act]:
+    """What is to be done before the first step: about a warm-up that would leave no run after it, and a decoder that
+    can do without a code.
+    """
+    if config.doctor == "off":
+        return []
+    acts = []
     warmup = getattr(objective, "warmup", 0.0)
-    if config.doctor == "off" or getattr(objective, "schedule", "linear") != "linear" or warmup <= LONGEST_WARMUP:
-        return None
-    words = (
-        f"β would have risen over {warmup:.0%} of the run, and was never for long what was asked for: it rises over "
-        f"{LONGEST_WARMUP:.0%}; {OFF}"
-    )
-    return Act("warm-up", words, {"warmup": LONGEST_WARMUP})
+    if getattr(objective, "schedule", "linear") == "linear" and warmup > LONGEST_WARMUP:
+        words = (
+            f"β would have risen over {warmup:.0%} of the run, and was never for long what was asked for: it rises "
+            f"over {LONGEST_WARMUP:.0%}; {OFF}"
+        )
+        acts.append(Act("warm-up", words, {"warmup": LONGEST_WARMUP}))
+    if model.likelihood.sequential and _free(objective):
+        nats = floor("sequential", model.dim)
+        words = (
+            f"a decoder that sees the cells before each can do without a code: each of {model.dim} latent dimensions "
+            f"was given {nats:.2g} nats for nothing from the first step on (objective.free_bits); {OFF}"
+        )
+        acts.append(Act("floor", words, {"free_bits": nats}))
+    return acts
 
 
 def during(history: "History", objective: Any, config: Train, kind: str) -> Act | None:
@@ -101,8 +116,8 @@ def collapsed(row: dict[str, Any]) -> bool:
 
 
 def floor(kind: str, dim: int) -> float:
-    """Free bits of each of `dim` dimensions, in nats."""
-    return max(FLOORS.get(kind, ELSE), TOGETHER / dim)
+    """Free bits of each of `dim` dimensions, in nats. kind: of the data, or "sequential"."""
+    return min(max(FLOORS.get(kind, ELSE), TOGETHER / dim), AT_MOST / dim)
 
 
 def last(history: "History") -> int:
@@ -111,7 +126,7 @@ def last(history: "History") -> int:
 
 
 def _collapsed(history: "History", objective: Any, kind: str) -> Act | None:
-    if getattr(objective, "free_bits", None) != 0 or getattr(objective, "beta", 1.0) == 0:
+    if not _free(objective):
         return None
     row, rows = history.rows[-1], history.rows[-LOOKS:]
     settled = SETTLED + (objective.warmup if getattr(objective, "schedule", "") == "linear" else 0.0)
@@ -121,9 +136,15 @@ def _collapsed(history: "History", objective: Any, kind: str) -> Act | None:
     nats = floor(kind, row["dim"])
     words = (
         f"posterior collapse: {row['active']} of {row['dim']} latent dimensions said anything about a row "
-        f"({row['val']['kl']:.2f} nats); each was given {nats:g} nats for nothing (objective.free_bits); {OFF}"
+        f"({row['val']['kl']:.2f} nats); each was given {nats:.2g} nats for nothing (objective.free_bits); {OFF}"
     )
     return Act("free bits", words, {"free_bits": nats})
+
+
+def _free(objective: Any) -> bool:
+    """Whether there is a KL with a price, and room under it for a floor that nobody has asked for yet."""
+    taken = getattr(objective, "free_bits", None) != 0 or getattr(objective, "capacity", None) is not None
+    return not taken and getattr(objective, "beta", 1.0) != 0
 
 
 def _exploded(history: "History", objective: Any) -> Act | None:

@@ -185,6 +185,8 @@ class AutoregressiveDist(Dist):
 
 
 class _Autoregressive(Likelihood):
+    sequential = True
+
     def __init__(self, shape: tuple[int, ...], told: str, maps: int, channels: int, blocks: int) -> None:
         super().__init__()
         self.out_shape = (maps, *shape[1:]) if told == "pixels" else (maps, 1, 1)

@@ -49,6 +49,7 @@ class Likelihood(nn.Module, ABC):
     """Decoder output -> Dist. `out_shape` is what it wants of the decoder for one row."""
 
     out_shape: tuple[int, ...]
+    sequential = False  # whether each cell is given those before it: such a decoder can do without a code
     measured = False  # whether a running statistic (a closed-form scale) is kept, and to be settled after training
     continuous: Tensor  # bool [*cells]: which cells are real numbers, in units of about one
 
