@@ -190,7 +190,9 @@ def of_samples(ae: Autoencoder, data: Any, seed: int = 0, limit: int = ROWS) -> 
     n = min(limit, len(x) // 2)
     if n < 10:
         raise DataError(f"{len(x)} rows are too few to compare samples with: 20 are needed", hint="give more rows")
-    made, _ = _drawn(ae, ae.sample(n, random_state=seed), n, rng)
+    # An expected picture is no black and white one: where values are discrete, so are those of a fair sample.
+    of = "sample" if ae.model_.likelihood.discrete(x) else None
+    made, _ = _drawn(ae, ae.sample(n, random_state=seed, of=of), n, rng)
     gaps = observed[torch.from_numpy(rng.permutation(len(x))[:n])]
     # The floor's columns are cells: a category moves as a whole, and with it whether it was observed.
     mixed = [torch.from_numpy(rng.permutation(len(x))[:n]) for _ in range(x[0].numel())]
