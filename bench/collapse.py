@@ -5,7 +5,7 @@ Each pixel is modelled given all those before it, and z says one word to the who
 could say is soon seen from the pixels themselves. Two runs of equal budget: everything at its default, and the doctor
 off. Of each: mutual information of codes and pictures, active units, bounds on −log p(x).
 
-    bench/collapse.py [--seeds 3] [--side 7] [--steps 2000] [--dim 16] [--floor NATS] [--validation] [--data DIR] [--quick]
+    bench/collapse.py [--seeds 3] [--side 7] [--steps 2000] [--dim 16] [--floor NATS] [--validation] [--data DIR]
 
 Pictures of the test file are looked at once, at the end; choices are made with --validation, on training pictures that
 no run saw. --floor measures a floor by itself: the default side has free bits from its first step, and no doctor.
