@@ -125,6 +125,17 @@ def test_the_draws_of_iwae_rise_by_equal_factors_and_stay():
         Iwae(5, rise=1.5)
 
 
+def test_a_bound_of_one_draw_that_warms_up_is_an_elbo_that_does():
+    model, batch = linear(50, off=0.2)
+    model.progress = 0.25
+    found = []
+    for objective in (Iwae(1, warmup=0.5), Elbo(path=True, warmup=0.5)):
+        model.generator = torch.Generator().manual_seed(1)
+        found.append(objective(model, batch).total)
+    assert_close(*found, rtol=1e-5, atol=1e-4)
+    assert Iwae(1, warmup=0.5).ramp(1.0) == 1
+
+
 def test_a_bound_of_rising_draws_is_that_of_as_many_draws():
     model, batch = linear(50, off=0.2)
     model.progress = 0.25

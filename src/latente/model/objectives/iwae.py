@@ -23,22 +23,26 @@ class Iwae:
     they are.
     rise: share of the run over which the draws rise from 1 to `samples`, each step by the same factor: a run that rises
     throughout costs a quarter of one with 50 draws from the start, and ends on the same bound.
+    warmup: share of the run over which the weight of log p(z) − log q(z|x) rises from 0 to 1, as that of the KL does in
+    `elbo`: convolutions want one.
     """
 
     samples: int = 8
     dreg: bool = False
     rise: float = 0.0
+    warmup: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, self, "samples", "1 or more")
         require(0 <= self.rise <= 1, self, "rise", "a share between 0 and 1")
+        require(0 <= self.warmup <= 1, self, "warmup", "a share between 0 and 1")
 
     def __call__(self, model: Model, batch: Batch) -> Loss:
         samples = self.draws(model.progress)
         out = model.run(batch, samples)
         out.require_density("iwae")
         log_qz = out.q.detached().log_prob(out.z) if self.dreg else out.log_qz
-        log_w = out.log_px + out.log_pz - log_qz  # [s, b]
+        log_w = out.log_px + self.ramp(model.progress) * (out.log_pz - log_qz)  # [s, b]
         if self.dreg and out.z.requires_grad:
             # With q's numbers constant the encoder is reached through z alone, with the weight w_i / Σ w that the bound
             # gives to draw i. The estimator has its square.
@@ -50,3 +54,7 @@ class Iwae:
     def draws(self, progress: float) -> int:
         """Draws a row at this share of the run."""
         return round(self.samples ** rise(progress, self.rise))
+
+    def ramp(self, progress: float) -> float:
+        """The factor on log p(z) − log q(z|x) at this share of the run."""
+        return rise(progress, self.warmup)
