@@ -216,3 +216,23 @@ def test_mutual_information_of_a_point_latent_is_refused(white):
     ae = Autoencoder("ae", dim=2, steps=2, random_state=0).fit(white)
     with pytest.raises(ConfigError, match="mutual information needs log q"):
         mutual_information(ae.model_, next(ae.batches(white)), torch.Generator())
+
+
+def test_scores_of_a_net_in_bfloat16_are_those_of_float32_but_for_its_digits():
+    made, params = likelihood(), maps(1, 512, 2, 3, 3)
+    found = {}
+    for low in (False, True):
+        made.low_precision = low
+        with torch.no_grad():
+            found[low] = made(params).cells(ALL)
+    assert found[True].dtype == torch.float32
+    assert not torch.equal(found[True], found[False])
+    # Logits of some units through five layers of eight binary digits each.
+    assert (found[True] - found[False]).abs().mean() < 0.02
+
+
+def test_a_models_precision_is_its_likelihoods_too(white):
+    model = Spec(kind=Image(likelihood="autoregressive").learn(white)).model(0)
+    assert not model.likelihood.low_precision
+    model.low_precision = True
+    assert model.likelihood.low_precision

@@ -105,8 +105,8 @@ class Model(nn.Module, ABC):
     """Encoder, q(z|x), p(z), decoder and p(x|z), joined: `Flat`, with one layer of latents, or a ladder of them.
 
     `dim` numbers make a code. `generator` is the only source of randomness of a pass. `progress` is the share of the
-    training run that is done (1 outside training): warm-ups follow it. `low_precision`: whether encoder and decoder
-    compute in bfloat16. `condition` turns a batch's context into numbers; None where nothing is given. `memory` holds
+    training run that is done (1 outside training): warm-ups follow it. `low_precision`: whether nets compute in
+    bfloat16. `condition` turns a batch's context into numbers; None where nothing is given. `memory` holds
     the running numbers of an objective that has some: they go into checkpoints, not into the model file.
     """
 
@@ -127,6 +127,15 @@ class Model(nn.Module, ABC):
         self.generator: torch.Generator | None = None
         self.progress = 1.0
         self.low_precision = False
+
+    @property
+    def low_precision(self) -> bool:
+        """Whether encoder, decoder and a likelihood's own nets compute in bfloat16."""
+        return self.likelihood.low_precision
+
+    @low_precision.setter
+    def low_precision(self, low: bool) -> None:
+        self.likelihood.low_precision = low
 
     @abstractmethod
     def encode(self, batch: Batch) -> Posterior:

@@ -50,6 +50,7 @@ class Likelihood(nn.Module, ABC):
 
     out_shape: tuple[int, ...]
     sequential = False  # whether each cell is given those before it: such a decoder can do without a code
+    low_precision = False  # whether nets of its own compute in bfloat16
     measured = False  # whether a running statistic (a closed-form scale) is kept, and to be settled after training
     continuous: Tensor  # bool [*cells]: which cells are real numbers, in units of about one
 
