@@ -92,7 +92,7 @@ def test_every_latent_learns_with_every_prior_or_the_pair_is_refused_with_a_way_
     ae = Autoencoder("ae", latent={"part": latent, "dim": 2}, prior=prior, steps=30, random_state=0)
     mixed = getattr(parts.find("prior", prior), "mixes", False)
     if support("latent", latent) != support("prior", prior) or (mixed and not mixes(latent)):
-        with pytest.raises(ConfigError, match=rf"'({latent}|{prior})'.*'({latent}|{prior})'.*\n\nhint: set prior to"):
+        with pytest.raises(ConfigError, match=rf"'({latent}|{prior})'.*'({latent}|{prior})'.*\n\nhint: --set prior="):
             ae.fit(x)
         return
     ae.fit(x)

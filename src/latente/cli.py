@@ -247,7 +247,7 @@ class _Manners:
         if isinstance(error, RuntimeError) and (
             "allocate memory" in str(error) or "invalid for input of size" in str(error)
         ):
-            self._stop(f"memory ran out: {str(error).splitlines()[0][-120:]}", 5)
+            self._stop("memory ran out\n\nhint: use fewer rows, fewer samples, or a smaller --set train.batch_size", 5)
         if isinstance(error, MemoryError):
             self._stop("memory ran out\n\nhint: use fewer rows, or a smaller --set train.batch_size", 5)
         if isinstance(error, OSError):

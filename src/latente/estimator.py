@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,9 +157,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             assert isinstance(table, Table)
             self.condition_ = table
         feed = self._learn(raw, given, spec, team)
-        if self.dim is None and self.latent is None and isinstance(self.recipe, str) and self.recipe in recipes():
-            # Sparse codes have more units than columns on purpose.
-            spec = spec if spec.objective.name == "sparse" else with_dim(spec, min(spec.latent.dim, self.schema_.room))
+        asked = self.dim is not None or self.latent is not None or {"latent", "latent.dim"} & set(self.settings or {})
+        # Sparse codes have more units than columns on purpose.
+        planned = isinstance(self.recipe, str) and self.recipe in recipes() and spec.objective.name != "sparse"
+        if planned and not asked:
+            room = max(self.schema_.room, getattr(spec.latent, "least", 1))
+            spec = with_dim(spec, min(spec.latent.dim, room))
         spec = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
         self.spec_ = replace(self._set(spec, "nets"), condition=self.condition_)
         self.model_ = self._build(seed)
@@ -188,7 +191,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     @property
     def _condition(self) -> Any:
         """True, or a list of names; false if nothing is given."""
-        return [self.condition] if isinstance(self.condition, str) else self.condition
+        if self.condition is None or isinstance(self.condition, (bool, list)):
+            return self.condition
+        # One name, which may be a number; or another sequence of them.
+        single = isinstance(self.condition, str) or not isinstance(self.condition, Iterable)
+        return [self.condition] if single else list(self.condition)
 
     def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team) -> Feed:
         """Learn the schema, and the rows as training takes them."""

@@ -68,7 +68,9 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
     """A hint: the known word nearest to `word`, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(str(word), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known: {', '.join(known)}" if known else "it has no settings"
 
 
 def to_json(value: Any, nested: bool = False) -> Any:

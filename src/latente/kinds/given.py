@@ -74,12 +74,15 @@ def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
 
     Names that are left out are unknown. Raises ConfigError for a name or level that the model does not have.
     """
-    names = [str(c.label) for c in table.columns]
+    labels = [c.label for c in table.columns]
+    names = [str(label) for label in labels]
     if not isinstance(given, dict):
         frame = _table(given, rows)
         if len(names) == 1 and frame.shape[1] == 1:
-            frame.columns = pd.Index(names)
+            frame.columns = pd.Index(labels)
         return frame
+    # By their text: a column may be named by a number, which the command line does not know from "3".
+    given = {str(name): None if pd.isna(value) else value for name, value in given.items()}
     for name, value in given.items():
         if name not in names:
             raise ConfigError(f"the model is not conditioned on {name!r}", hint=nearest(name, names))
@@ -89,7 +92,7 @@ def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
             raise ConfigError(f"{name!r} has no value {value!r}", hint=nearest(str(value), map(str, levels)))
         if isinstance(column, Numeric) and value is not None:
             _require_in_range(column, value)
-    values = {n: [_as_level(c, given.get(n))] * rows for n, c in zip(names, table.columns, strict=True)}
+    values = {c.label: [_as_level(c, given.get(n))] * rows for n, c in zip(names, table.columns, strict=True)}
     return pd.DataFrame(values)
 
 

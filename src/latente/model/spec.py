@@ -121,7 +121,9 @@ class Spec:
         if not key:
             document[head] = value if not hasattr(value, "role") else to_json(value)
         elif document[head] is None:
-            raise ConfigError(f"{path!r} is set, but this specification has no {head}", hint=f"set {head} first")
+            raise ConfigError(
+                f"{path!r} is set, but this specification has no {head}", hint=f"--set {head}=NAME before it"
+            )
         else:
             document[head] = {**document[head], key: list(value) if isinstance(value, tuple) else value}
         return Spec.from_json(document)
@@ -146,13 +148,13 @@ class Spec:
         if on != over:
             raise ConfigError(
                 f"latent {self.latent.name!r} gives {on}, and prior {self.prior.name!r} is over {over}",
-                hint=f"set prior to one of: {', '.join(n for n in names('prior') if _support(n) == on)}",
+                hint=" or ".join(f"--set prior={n}" for n in names("prior") if _support(n) == on),
             )
         if getattr(self.prior, "mixes", False) and not getattr(self.latent, "mixes", True):
             raise ConfigError(
                 f"prior {self.prior.name!r} is a mixture of densities q(z|x), which latent {self.latent.name!r} does "
                 "not give",
-                hint="set prior to 'standard' or 'fitted', or the latent to 'gaussian'",
+                hint="--set prior=standard, --set prior=fitted, or --set latent=gaussian",
             )
 
     def _flat(self) -> Flat:

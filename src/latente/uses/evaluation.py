@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..estimator import Autoencoder
+from ..estimator import Autoencoder, _seed
 from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
@@ -40,6 +40,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """See `latente.evaluate`."""
     _require(ae, samples, ais, steps, start, rate_distortion)
+    seed = _seed(seed)
     generator = torch.Generator().manual_seed(seed)
     few, many = (Few(size, torch.Generator().manual_seed(seed)) for size in (FEW, MANY))
     moments = curves.Moments() if rate_distortion else None

@@ -15,8 +15,8 @@ def fit(
     *,
     recipe: Annotated[
         str,
-        "a recipe's name (ae denoising sparse contractive wae vae beta-vae beta-tc dip-vae info-vae geco iwae mixture) "
-        "or a file",
+        "a recipe's name (ae beta-tc beta-vae contractive denoising dip-vae flow-vae geco info-vae iwae ladder mixture "
+        "sparse sphere vae vamp vq-vae wae) or a file",
     ] = "vae",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,

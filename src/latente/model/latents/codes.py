@@ -13,6 +13,8 @@ from .point import PointPosterior
 # An entry that is taken less often than a fiftieth of its even share is dead: at decay .99 one that nobody takes is so
 # after log(.02) / log(.99) = 390 steps.
 DEAD = 0.02
+# A share of the vectors below this is none.
+TINY = 1e-30
 # Numbers of one table of distances: 64 MB of float32.
 CHUNK = 1 << 24
 # Entries of each level that are tried for a z whose entries are to be found again; see `Head.indices`.
@@ -58,7 +60,8 @@ class Head(nn.Module):
     @property
     def codebook(self) -> Tensor:
         """The entries of each level. [levels, size, width]"""
-        return self.sums / self.counts.unsqueeze(-1)
+        # What nobody took for thousands of steps has sunk to 0 / 0: it lies at 0 until it is its turn to move.
+        return self.sums / self.counts.unsqueeze(-1).clamp(min=TINY)
 
     def forward(self, h: Tensor) -> CodePosterior:
         e, learn = self.value(h), self.training and torch.is_grad_enabled()

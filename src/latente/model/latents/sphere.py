@@ -107,6 +107,10 @@ class _Head(nn.Module):
         log_kappa = self.log_kappa(h) + math.log(self.direction.out_features)
         return VonMisesFisher(F.normalize(self.direction(h), dim=-1), log_kappa.clamp(LOWEST, HIGHEST))
 
+    def snap(self, z: Tensor) -> Tensor:
+        """The point of the sphere in the direction of z. [..., d]"""
+        return F.normalize(z, dim=-1)
+
 
 @part("latent", "sphere")
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Sphere:
 
     dim: int = 16
     support = "points of a sphere"
+    least = 2
 
     def __post_init__(self) -> None:
         require(self.dim >= 2, self, "dim", "2 or more")

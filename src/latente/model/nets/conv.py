@@ -165,7 +165,7 @@ class Conv:
     def _grids(self, shape: tuple[int, ...]) -> list[Grid]:
         """Channels, height and width at each size, the picture's first; at the end the vector."""
         if len(shape) != 3:
-            raise ConfigError(f"nets 'conv' need pictures, not cells of shape {shape}", hint="use nets 'mlp'")
+            raise ConfigError(f"nets 'conv' need pictures, not cells of shape {shape}", hint="--set nets=mlp")
         k = self._patch(shape)
         h, w = -(-shape[1] // k), -(-shape[2] // k)
         grids = [(self.channels, h, w)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...errors import ConfigError
 from ...parts import part, require
 from ..batch import Batch
 from ..model import Loss, Model
@@ -33,8 +34,16 @@ class Contractive:
         with torch.enable_grad():
             code = model.encode(Batch(x, batch.observed, batch.context)).mean
             v = (uniform(tuple(code.shape), model.generator, code.device) < 0.5) * 2.0 - 1.0
-            (slope,) = torch.autograd.grad((code * v).sum(), x, create_graph=model.training)
+            slope = None
+            if code.requires_grad:
+                (slope,) = torch.autograd.grad((code * v).sum(), x, create_graph=model.training, allow_unused=True)
         model.low_precision = low
+        if slope is None:
+            raise ConfigError(
+                "objective 'contractive' needs codes that move with cells that are numbers: a table with a column of "
+                "numbers, and a latent whose mean has a gradient",
+                hint="--recipe denoising, or --set latent=gaussian",
+            )
         norm = slope.square().flatten(1).sum(-1).mean()
         out = model.run(batch)
         rec = -out.log_px.mean()

@@ -1,0 +1,68 @@
+"""What people who tried to break the family found, and what is said or done now."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import latente as lt
+from latente.errors import ConfigError
+from latente.model.estimates import bounds
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return np.random.default_rng(0).normal(size=(120, 4))
+
+
+def test_contractive_refuses_by_name_what_has_no_slope(numbers):
+    letters = pd.DataFrame({"c": list("abc") * 20, "d": list("xyxy") * 15})
+    for rows, latent in ((letters, None), (numbers, {"part": "flow", "dim": 2})):
+        with pytest.raises(ConfigError, match=r"'contractive' needs(.|\n)*--recipe denoising"):
+            lt.Autoencoder("contractive", latent=latent, steps=3).fit(rows)
+
+
+@pytest.mark.parametrize("settings", [{"latent.decay": 0.0}, {"latent.decay": 0.5, "latent.slots": 1}], ids=str)
+def test_entries_that_nobody_takes_stay_finite(settings, numbers):
+    ae = lt.Autoencoder("vq-vae", steps=250, random_state=0, settings={"prior.steps": 20} | settings).fit(numbers)
+    assert np.isfinite(ae.transform(numbers)).all()
+    assert np.isfinite(ae.sample(20)).all()
+
+
+def test_a_size_that_was_set_by_its_path_stands(numbers):
+    for settings in ({"latent.dim": 9}, {"latent": {"part": "gaussian", "dim": 9}}):
+        assert lt.Autoencoder(settings=settings, steps=2).fit(numbers).model_.dim == 9
+    assert lt.Autoencoder(steps=2).fit(numbers).model_.dim < 9
+
+
+def test_a_sphere_of_one_column_has_two_dimensions_and_walks_stay_on_it(numbers):
+    assert lt.Autoencoder("sphere", steps=2).fit(numbers[:, :1]).model_.dim == 2
+    snapped = lt.Autoencoder("sphere", dim=3, steps=2).fit(numbers).model_.snap(torch.randn(5, 3))
+    assert torch.allclose(snapped.norm(dim=-1), torch.ones(5), atol=1e-5)
+
+
+@pytest.mark.parametrize("condition", [3, [3], (3,)])
+def test_a_condition_may_be_a_column_that_a_number_names(condition, numbers):
+    frame = pd.DataFrame({0: numbers[:, 0], 1: numbers[:, 1], 3: list("xyz") * 40})
+    ae = lt.Autoencoder(condition=condition, steps=5, random_state=0).fit(frame)
+    made = ae.sample(6, given={3: "x"})
+    assert list(made.columns) == [0, 1, 3]
+    assert set(made[3]) == {"x"}
+    assert ae.transform(made).shape[0] == 6
+    assert list(ae.sample(2, given={"3": float("nan")}).columns) == [0, 1, 3]
+
+
+def test_sums_over_ten_times_the_draws_are_the_same_estimate(numbers):
+    ae = lt.Autoencoder(dim=2, steps=20, random_state=0).fit(numbers)
+    batch = next(ae.batches(numbers[:2]))
+    few, many = (bounds(ae.model_, batch, n, torch.Generator().manual_seed(0)) for n in (2_000, 20_000))
+    # Ten times the draws: closer to log p(x), by no more than the noise of 2,000 weights.
+    assert torch.allclose(few.log_p, many.log_p, atol=0.2)
+    assert few.log_p.dtype == torch.float32
+
+
+def test_seeds_that_are_none_are_refused_by_evaluate_too(numbers):
+    ae = lt.Autoencoder(dim=2, steps=2).fit(numbers)
+    for seed in (-1, 10**30):
+        with pytest.raises(ConfigError, match="a seed is"):
+            lt.evaluate(ae, numbers, samples=1, seed=seed)
