@@ -66,3 +66,25 @@ def test_seeds_that_are_none_are_refused_by_evaluate_too(numbers):
     for seed in (-1, 10**30):
         with pytest.raises(ConfigError, match="a seed is"):
             lt.evaluate(ae, numbers, samples=1, seed=seed)
+
+
+def test_a_folder_of_pictures_can_be_conditional_from_the_command_line(tmp_path):
+    from PIL import Image as Picture
+    from typer.testing import CliRunner
+
+    from latente.cli import app
+
+    rng = np.random.default_rng(0)
+    for label in ("cat", "ship"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i in range(60):
+            pixels = rng.integers(0, 120, (12, 12), dtype=np.uint8) + (120 if label == "ship" else 0)
+            Picture.fromarray(pixels.astype(np.uint8)).save(tmp_path / "data" / label / f"{i}.png")
+    run, sheet = tmp_path / "run", tmp_path / "sheet.png"
+    call = CliRunner().invoke
+    options = ["--condition-col", "label", "--set", "train.steps=20", "--set", "nets=mlp"]
+    fitted = call(app, ["fit", str(tmp_path / "data"), "-o", str(run), *options])
+    assert fitted.exit_code == 0, fitted.output
+    made = call(app, ["sample", str(run), "-n", "4", "--given", "y=ship", "-o", str(sheet)])
+    assert made.exit_code == 0, made.output
+    assert sheet.stat().st_size > 0

@@ -315,8 +315,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         with torch.no_grad():
             found = self.schema_.restore(torch.cat([decoded(slice(i, i + ROWS)) for i in range(0, len(z), ROWS)]))
-        if frame is None or self._condition is True:
-            return found
+        if frame is None or self._condition is True or not hasattr(found, "columns"):
+            return found  # pictures have no place for what was given
         return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
 
     def sample(self, n_samples: int = 1, *, random_state: Any = 0, of: str | None = None, given: Any = None) -> Any:
