@@ -52,7 +52,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for kind in args.kinds:
         rows = (pictures if kind == "image" else people)(args.data)
-        for name in [*(args.recipes or lt.recipes())]:
+        for name in args.recipes or lt.recipes():
             found = run(kind, name, rows, args.cpu_budget)
             print(f"{kind} {name}:", found, flush=True)
             figures |= {f"{kind}.{name}.{k}": v for k, v in found.items()}

@@ -7,7 +7,7 @@ import torch
 
 import latente as lt
 from latente.errors import ConfigError
-from latente.model.estimates import bounds
+from latente.model.estimates import bounds, breadth
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,33 @@ def test_a_condition_may_be_a_column_that_a_number_names(condition, numbers):
     assert list(ae.sample(2, given={"3": float("nan")}).columns) == [0, 1, 3]
 
 
-def test_sums_over_ten_times_the_draws_are_the_same_estimate(numbers):
+def test_running_sums_are_the_estimate_from_all_weights_at_once(numbers, monkeypatch):
     ae = lt.Autoencoder(dim=2, steps=20, random_state=0).fit(numbers)
-    batch = next(ae.batches(numbers[:2]))
-    few, many = (bounds(ae.model_, batch, n, torch.Generator().manual_seed(0)) for n in (2_000, 20_000))
-    # Ten times the draws: closer to log p(x), by no more than the noise of 2,000 weights.
-    assert torch.allclose(few.log_p, many.log_p, atol=0.2)
-    assert few.log_p.dtype == torch.float32
+    batch, generator = next(ae.batches(numbers)), torch.Generator().manual_seed(0)
+    # Two draws at a time of 50.
+    monkeypatch.setattr("latente.model.estimates.CHUNK", 2 * len(batch) * breadth(ae.model_, batch))
+    found = bounds(ae.model_, batch, 50, torch.Generator().manual_seed(0))
+    noise = torch.stack([torch.randn(len(batch), 2, generator=generator) for _ in range(50)])
+    with torch.no_grad():
+        out = ae.model_.run(batch, noise=noise)
+    weights = (out.log_px + out.log_pz - out.log_qz).double()
+    assert torch.allclose(found.log_p.double(), weights.logsumexp(0) - np.log(50), rtol=0, atol=1e-4)
+    assert torch.allclose(found.rec, -out.log_px.mean(0), rtol=0, atol=1e-4)
+    assert torch.allclose(found.kl, out.kl, rtol=0, atol=1e-4)
+
+
+def test_a_fit_that_is_refused_in_its_first_step_leaves_the_place_free(numbers, tmp_path):
+    refused = {"latent": "codes", "prior": "autoregressive"}
+    with pytest.raises(ConfigError, match="iwae"):
+        lt.fit(numbers, recipe="iwae", set=[f"{k}={v}" for k, v in refused.items()], output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert lt.fit(numbers, epochs=1, output=tmp_path / "run").model_.dim > 0
+
+
+def test_the_help_of_fit_names_every_recipe():
+    from latente.verbs.fit import RECIPES
+
+    assert lt.recipes() == RECIPES
 
 
 def test_seeds_that_are_none_are_refused_by_evaluate_too(numbers):
@@ -85,6 +105,6 @@ def test_a_folder_of_pictures_can_be_conditional_from_the_command_line(tmp_path)
     options = ["--condition-col", "label", "--set", "train.steps=20", "--set", "nets=mlp"]
     fitted = call(app, ["fit", str(tmp_path / "data"), "-o", str(run), *options])
     assert fitted.exit_code == 0, fitted.output
-    made = call(app, ["sample", str(run), "-n", "4", "--given", "y=ship", "-o", str(sheet)])
+    made = call(app, ["sample", str(run), "-n", "4", "--given", "label=ship", "-o", str(sheet)])
     assert made.exit_code == 0, made.output
     assert sheet.stat().st_size > 0

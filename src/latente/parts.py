@@ -70,7 +70,7 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
     near = difflib.get_close_matches(str(word), known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known)}" if known else "it has no settings"
+    return f"known: {', '.join(known)}" if known else "there are none"
 
 
 def to_json(value: Any, nested: bool = False) -> Any:

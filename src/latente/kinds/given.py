@@ -30,7 +30,11 @@ def apart(raw: Any, names: Names, y: Any = None) -> tuple[Any, pd.DataFrame | No
         raise ConfigError("a conditional model is fitted in memory", hint="--stream no")
     if names is True or (list(names) == ["label"] and not hasattr(raw, "columns")):
         y = getattr(raw, "labels", None) if y is None else y
-        return raw, None if y is None else _table(y, len(raw))
+        if y is None:
+            return raw, None
+        table = _table(y, len(raw))
+        # By the name that it was asked for: `--condition-col label`, `--given label=cat`.
+        return raw, table if names is True else table.set_axis(list(names), axis=1)
     if not hasattr(raw, "columns"):
         raise ConfigError(
             f"condition names the column {next(iter(names))!r}, and these rows have no names",

@@ -126,7 +126,6 @@ class Model(nn.Module, ABC):
         self.memory = nn.Module()
         self.generator: torch.Generator | None = None
         self.progress = 1.0
-        self.low_precision = False
 
     @property
     def low_precision(self) -> bool:

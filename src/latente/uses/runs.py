@@ -93,9 +93,10 @@ def fit(
     team.gathered(None)  # the folder is there
     try:
         return _go(ae, data, target, run, show, team, started)
-    except BaseException:
-        # What never took a step has nothing to go on from.
-        if team.leads and not (target / "checkpoints").exists():
+    except BaseException as error:
+        # What never took a step has nothing to go on from, and what is refused in its first would be so again.
+        refused = isinstance(error, ConfigError) and not (target / "metrics.jsonl").exists()
+        if team.leads and (refused or not (target / "checkpoints").exists()):
             shutil.rmtree(target, ignore_errors=True)
         raise
 

@@ -1,13 +1,15 @@
 """fit: learn a model from data."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from . import DATA
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..estimator import Autoencoder
+
+# By their files: `recipes()` would load torch, and `--help` must not.
+RECIPES = sorted(file.stem for file in (Path(__file__).parents[1] / "recipes").glob("*.toml"))
 
 
 def fit(
@@ -15,8 +17,7 @@ def fit(
     *,
     recipe: Annotated[
         str,
-        "a recipe's name (ae beta-tc beta-vae contractive denoising dip-vae flow-vae geco info-vae iwae ladder mixture "
-        "sparse sphere vae vamp vq-vae wae) or a file",
+        f"a recipe's name ({' '.join(RECIPES)}) or a file",
     ] = "vae",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,

