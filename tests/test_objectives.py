@@ -123,6 +123,10 @@ def test_the_draws_of_iwae_rise_by_equal_factors_and_stay():
     assert {Iwae(49).draws(p) for p in (0, 0.3, 1)} == {49}
     with pytest.raises(ConfigError, match="rise"):
         Iwae(5, rise=1.5)
+    late = Iwae(49, rise=0.25, single=0.5)
+    assert [late.draws(p) for p in (0, 0.49, 0.5, 0.625, 0.75, 1)] == [1, 1, 1, 7, 49, 49]
+    with pytest.raises(ConfigError, match="single"):
+        Iwae(5, rise=0.5, single=0.6)
 
 
 def test_a_bound_of_one_draw_that_warms_up_is_an_elbo_that_does():

@@ -23,6 +23,7 @@ class Iwae:
     they are.
     rise: share of the run over which the draws rise from 1 to `samples`, each step by the same factor: a run that rises
     throughout costs a quarter of one with 50 draws from the start, and ends on the same bound.
+    single: share of the run, from its start, that goes by with one draw before they rise.
     warmup: share of the run over which the weight of log p(z) − log q(z|x) rises from 0 to 1, as that of the KL does in
     `elbo`: convolutions want one.
     """
@@ -30,11 +31,13 @@ class Iwae:
     samples: int = 8
     dreg: bool = False
     rise: float = 0.0
+    single: float = 0.0
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, self, "samples", "1 or more")
         require(0 <= self.rise <= 1, self, "rise", "a share between 0 and 1")
+        require(0 <= self.single <= 1 - self.rise, self, "single", "a share between 0 and 1 - rise")
         require(0 <= self.warmup <= 1, self, "warmup", "a share between 0 and 1")
 
     def __call__(self, model: Model, batch: Batch) -> Loss:
@@ -53,7 +56,9 @@ class Iwae:
 
     def draws(self, progress: float) -> int:
         """Draws a row at this share of the run."""
-        return round(self.samples ** rise(progress, self.rise))
+        if progress < self.single:
+            return 1
+        return round(self.samples ** rise(progress - self.single, self.rise))
 
     def ramp(self, progress: float) -> float:
         """The factor on log p(z) − log q(z|x) at this share of the run."""
