@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...parts import part, require
 from ..flows import RealNVP
 from .base import Posterior
-from .gaussian import HIGHEST, LOWEST
+from .gaussian import HIGHEST, LOWEST, telling
 
 # Draws, half of them mirrored, of which the mean and the deviation of a row's code are made.
 DRAWS = 32
@@ -70,6 +70,10 @@ class _Head(nn.Module):
         self.both = nn.Linear(width, 2 * dim)
         self.told = nn.Linear(width, hidden)
         self.flow = RealNVP(dim, couplings, hidden, given=hidden)
+
+    def start(self, h: Tensor) -> None:
+        """Before training, from rows with features h [b, width]."""
+        telling(self.both, h)
 
     def forward(self, h: Tensor) -> FlowPosterior:
         mean, log_scale = self.both(h).chunk(2, -1)

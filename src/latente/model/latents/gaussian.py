@@ -11,6 +11,8 @@ from .base import Posterior
 
 # exp(-9) < scale < exp(4.5): outside, float32 rates overflow before training can react.
 LOWEST, HIGHEST = -9.0, 4.5
+# How far means lie apart before training. Of 0.3, 0.5 and 1 the smallest had the best bounds on digits and Adult.
+SPREAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,32 @@ class Head(nn.Module):
         super().__init__()
         self.both = nn.Linear(width, 2 * dim)  # means, then log scales: one product instead of two
 
+    @torch.no_grad()
+    def start(self, h: Tensor) -> None:
+        """Before training, from rows with features h [b, width]."""
+        telling(self.both, h)
+
     def forward(self, h: Tensor) -> DiagonalGaussian:
         mean, log_scale = self.both(h).chunk(2, -1)
         return DiagonalGaussian(mean, log_scale.clamp(LOWEST, HIGHEST))
+
+
+@torch.no_grad()
+def telling(both: nn.Linear, h: Tensor) -> None:
+    """Start `both`, means and log scales [width -> 2d], so that the code tells rows apart from the first step on.
+
+    Over rows with features h [b, width] each mean then varies by `SPREAD`, and q is about as wide. Where means
+    start nearly equal and q as wide as the prior, z is noise, and a decoder of many cells learns in its first steps to
+    do without it, for good: pictures of 64×64 pixels stayed at the mean of the data.
+    """
+    dim = both.out_features // 2
+    mean = nn.functional.linear(h, both.weight[:dim], both.bias[:dim])
+    spread = mean.std(0, correction=0)
+    # A dimension that no row moves, or rows without features, stay as they are.
+    scale = torch.where(spread > 1e-6, SPREAD / spread, 1.0)
+    both.weight[:dim].mul_(scale[:, None])
+    both.bias[:dim].sub_(mean.mean(0)).mul_(scale)
+    both.bias[dim:].sub_(1.0)
 
 
 @part("latent", "gaussian")

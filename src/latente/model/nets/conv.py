@@ -185,7 +185,7 @@ class Conv:
         k = self._patch(shape)
         head = _conv(last[0], k * k * shape[0], 1)
         # The picture starts as its mean, which `Model.center` writes into the offset, and a little of the code.
-        nn.init.normal_(head.weight, std=0.3 / math.sqrt(last[0]))
+        nn.init.normal_(head.weight, std=0.05 / math.sqrt(last[0]))
         return [self._act(), head, _Pixels(k, (shape[1], shape[2])), Offset(shape)]
 
     def _coarser(self, a: Grid, b: Grid) -> list[nn.Module]:
