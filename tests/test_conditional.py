@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import latente as lt
 from latente.errors import ConfigError, DataError
+from latente.kinds.given import cells, parsed
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,85 @@ def test_what_is_not_given_is_unknown_and_samples_spread_over_all_plans(fitted):
     new = fitted.sample(500)
     assert new["plan"].isna().all()
     assert new["height"].std() > 1.0
+
+
+def test_a_prior_that_is_told_lies_where_the_codes_of_what_is_given_lie(fitted, plans):
+    for plan in ("basic", "gold"):
+        rows = plans[plans["plan"] == plan]
+        told = fitted.model_.condition(cells(fitted.condition_, rows[["plan"]].head(1)))
+        draws = fitted.model_.prior(told).sample(4000, torch.Generator().manual_seed(0)).detach()
+        mean, stddev = fitted.encode(rows)
+        spread = float(np.sqrt(mean.var() + np.square(stddev).mean()))
+        # A Gaussian learned in the bound has about the moments of the codes; the bound is loose by the rest.
+        assert float(draws.mean()) == pytest.approx(float(mean.mean()), abs=0.3)
+        assert float(draws.std()) == pytest.approx(spread, rel=0.3)
+
+
+@pytest.mark.parametrize("prior", ["standard", "mixture", "vamp", "flow"])
+def test_densities_of_a_prior_that_is_told_are_those_of_its_draws(plans, prior):
+    ae = lt.Autoencoder("vae", dim=2, condition="plan", prior=prior, steps=20, random_state=0).fit(plans)
+    moves = ae.model_.moves.both
+    with torch.no_grad():
+        moves.bias += torch.tensor([1.0, -2.0, 0.5, -0.5])
+        told = ae.model_.condition(cells(ae.condition_, plans[["plan"]].head(3)))
+        p = ae.model_.prior(told)
+        z = p.sample(3 * 20_000, torch.Generator().manual_seed(1)).unflatten(0, (-1, 3))
+        # E_p[w(z) / p(z)] = 1 for any density w: here one narrow enough for the weights to be bounded.
+        box = torch.distributions.Normal(z.mean(0), 0.5 * z.std(0))
+        ratio = (box.log_prob(z).sum(-1) - p.log_prob(z)).exp().mean(0)
+    # 20,000 draws; ratios have a deviation of a few, so a standard error of .02 or so.
+    assert ratio.numpy() == pytest.approx(np.ones(3), abs=0.15)
+
+
+def test_the_prior_of_an_autoencoder_is_fitted_to_what_is_given(plans):
+    ae = lt.Autoencoder("ae", dim=2, condition="plan", steps=400, lr=5e-3, random_state=0).fit(plans)
+    for plan, height in (("basic", 0.0), ("gold", 10.0)):
+        assert ae.sample(300, given={"plan": plan})["height"].mean() == pytest.approx(height, abs=1.0)
+
+
+def test_ways_are_given_what_their_ends_are(fitted, plans, tmp_path):
+    ends = [plans[plans["plan"] == plan].head(1) for plan in ("basic", "gold")]
+    way = lt.interpolate(fitted, *ends, steps=6)
+    assert way["plan"].tolist() == ["basic"] * 3 + ["gold"] * 3
+    assert way["height"].iloc[0] < 2.5
+    assert way["height"].iloc[-1] > 7.5
+    walked = lt.traverse(fitted, ends[1], steps=3)
+    assert (walked["plan"] == "gold").all()
+    assert lt.traverse(fitted, steps=3)["plan"].isna().all()
+    codes = fitted.transform(plans.head(4))
+    assert (lt.decode(fitted, codes, given="plan=plus")["plan"] == "plus").all()
+
+
+def test_amounts_that_are_given_change_along_the_way_and_stay_whole():
+    from latente.kinds.given import between
+
+    a, b = pd.DataFrame({"age": [20], "size": [1.0]}), pd.DataFrame({"age": [25], "size": [2.0]})
+    way = between(a, b, 3)
+    assert way["age"].tolist() == [20, 22, 25]
+    assert way["size"].tolist() == [1.0, 1.5, 2.0]
+    assert way["age"].dtype.kind == "i"
+
+
+def test_what_a_command_line_gives_may_have_commas_and_names_nothing_twice():
+    assert parsed("city=Paris, France,age=60") == {"city": "Paris, France", "age": "60"}
+    with pytest.raises(ConfigError, match="'age' is given twice"):
+        parsed("age=1,age=2")
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        parsed("gold")
+
+
+def test_whole_numbers_and_dates_that_are_given_stay_what_they_are():
+    rng = np.random.default_rng(0)
+    days = pd.to_datetime("2024-01-01") + pd.to_timedelta(rng.integers(0, 300, 80), "D")
+    frame = pd.DataFrame({"x": rng.normal(size=80), "rooms": rng.integers(1, 9, 80), "day": days})
+    ae = lt.Autoencoder("vae", dim=1, condition=["rooms", "day"], steps=5, random_state=0).fit(frame)
+    assert ae.sample(2, given={"rooms": "3"})["rooms"].tolist() == [3, 3]
+    assert ae.sample(2, given={"rooms": 3})["rooms"].dtype.kind == "i"
+    with pytest.raises(ConfigError, match=r"'day' ran from 2024-01-0\d to 2024-10"):
+        ae.sample(2, given={"day": "1999-01-01"})
+    with pytest.raises(ConfigError, match="'day' is a date, not 'soon'"):
+        ae.sample(2, given={"day": "soon"})
+    assert len(ae.sample(2, given={"day": "2024-03-01"})) == 2
 
 
 def test_a_conditional_model_comes_back_from_its_file(fitted, plans, tmp_path):

@@ -326,9 +326,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._require_fitted()
         if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
             raise ConfigError(f"n_samples must be 1 or more, not {n_samples!r}")
-        seed = _seed(random_state)
+        seed, told = _seed(random_state), None
+        frame = self._given(given, n_samples)
         with torch.no_grad():
-            z = self.model_.prior().sample(n_samples, torch.Generator().manual_seed(seed))
+            if frame is not None and self.condition_ is not None and self.model_.condition is not None:
+                told = self.model_.condition(cells(self.condition_, frame))
+            z = self.model_.prior(told).sample(n_samples, torch.Generator().manual_seed(seed))
         return self.decode(z.numpy(), of or self.schema_.shown, seed + 1, given)
 
     def _given(self, given: Any, rows: int) -> pd.DataFrame | None:

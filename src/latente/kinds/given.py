@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..parts import nearest
-from .columns import Numeric
+from .columns import Datetime, Numeric
 from .sources import Source
 from .table import Table, _frame_of, as_frame
 
@@ -67,6 +67,39 @@ def _table(y: Any, rows: int) -> pd.DataFrame:
     return frame
 
 
+def parsed(text: str) -> dict[str, Any]:
+    """What a command line gives, "plan=gold,age=60", by name. A piece without a "=" belongs to the value before it: a
+    level may have commas. Raises ConfigError.
+    """
+    found: dict[str, Any] = {}
+    name = ""
+    for piece in text.split(","):
+        left, equals, right = piece.partition("=")
+        if not equals and not name:
+            raise ConfigError(f"--given takes NAME=VALUE, not {piece!r}", hint="--given plan=gold,age=60")
+        if not equals:
+            found[name] += f",{piece}"
+            continue
+        name = left.strip()
+        if name in found:
+            raise ConfigError(f"{name!r} is given twice", hint=f"--given {name}={right.strip()}")
+        found[name] = right.strip()
+    return found
+
+
+def between(a: pd.DataFrame, b: pd.DataFrame, steps: int) -> pd.DataFrame:
+    """What is given along a way from row a to row b: amounts in proportion, of all else a's for the first half."""
+    t = np.linspace(0.0, 1.0, steps)
+    first = pd.concat([a.head(1)] * int((t < 0.5).sum()) + [b.head(1)] * int((t >= 0.5).sum()), ignore_index=True)
+    for c in first.columns:
+        ends = a[c].iloc[0], b[c].iloc[0]
+        if all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and np.isfinite(v) for v in ends):
+            way = (1 - t) * float(ends[0]) + t * float(ends[1])
+            whole = all(isinstance(v, (int, np.integer)) for v in ends)
+            first[c] = np.rint(way).astype(int) if whole else way
+    return first
+
+
 def cells(table: Table, given: pd.DataFrame) -> Tensor:
     """What is given as a model's context: cells, NaN where it is missing. [rows, m]"""
     batch = table.to_batch(given)
@@ -84,7 +117,7 @@ def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
         frame = _table(given, rows)
         if len(names) == 1 and frame.shape[1] == 1:
             frame.columns = pd.Index(labels)
-        return frame
+        return frame[[c for c in frame.columns if c in labels]]
     # By their text: a column may be named by a number, which the command line does not know from "3".
     given = {str(name): None if pd.isna(value) else value for name, value in given.items()}
     for name, value in given.items():
@@ -94,24 +127,30 @@ def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
         levels = getattr(column, "levels", None)
         if levels is not None and value is not None and str(value) not in map(str, levels):
             raise ConfigError(f"{name!r} has no value {value!r}", hint=nearest(str(value), map(str, levels)))
-        if isinstance(column, Numeric) and value is not None:
+        if isinstance(column, (Numeric, Datetime)) and value is not None:
             _require_in_range(column, value)
     values = {c.label: [_as_level(c, given.get(n))] * rows for n, c in zip(names, table.columns, strict=True)}
     return pd.DataFrame(values)
 
 
-def _require_in_range(column: Numeric, value: Any) -> None:
+def _require_in_range(column: Numeric | Datetime, value: Any) -> None:
     """Refuse what the training data never came near: there the model knows nothing."""
+    dated = isinstance(column, Datetime)
+
+    def shown(number: float) -> str:
+        return str(pd.Timestamp(0) + pd.Timedelta(days=number)).removesuffix(" 00:00:00") if dated else f"{number:g}"
+
+    low, high = shown(column.low), shown(column.high)
     try:
-        number = float(value)
+        number = (pd.Timestamp(value) - pd.Timestamp(0)) / pd.Timedelta(days=1) if dated else float(value)
     except (TypeError, ValueError):
         raise ConfigError(
-            f"{column.label!r} is a number, not {value!r}", hint=f"{column.label}={column.low:g}"
+            f"{column.label!r} is a {'date' if dated else 'number'}, not {value!r}", hint=f"{column.label}={low}"
         ) from None
     if not column.low <= number <= column.high:
         raise ConfigError(
-            f"{column.label!r} ran from {column.low:g} to {column.high:g} in the training data, and {value} is outside",
-            hint=f"the nearest that the model knows: {column.label}={min(max(number, column.low), column.high):g}",
+            f"{column.label!r} ran from {low} to {high} in the training data, and {value} is outside",
+            hint=f"the nearest that the model knows: {column.label}={low if number < column.low else high}",
         )
 
 
@@ -122,10 +161,11 @@ def _as_level(column: Any, value: Any) -> Any:
             return level
     if isinstance(value, str) and getattr(column, "levels", None) is None:
         try:
-            return float(value)
+            value = float(value)
         except ValueError:
             return value
-    return value
+    whole = isinstance(column, Numeric) and column.integer and value is not None
+    return int(value) if whole and float(value).is_integer() else value
 
 
 def together(rows: Any, given: pd.DataFrame, order: Sequence[Any]) -> Any:

@@ -119,7 +119,8 @@ class _Path:
     def __init__(self, model: Model, rows: Batch, chains: int, start: str, generator: torch.Generator) -> None:
         self.model, self.rows, self.generator = model, rows, generator
         with torch.no_grad():
-            self.prior, self.given = model.prior(), model.given(rows)
+            self.given = model.given(rows)
+            self.prior = model.prior(self.given)
             self.q: Posterior = model.encode(rows)
         self.from_q = start == "posterior"
         if self.from_q and not self.q.has_density:

@@ -202,7 +202,8 @@ class Ladder(Model):
         with self._low():
             return self.topdown(rows, features, given, noise=noise, e=e)
 
-    def prior(self) -> PriorModule:
+    def prior(self, given: Tensor | None = None) -> PriorModule:
+        # Its levels are told what is given on the way down.
         return self.prior_module
 
     @property

@@ -22,6 +22,7 @@ from .dists.base import Dist, Likelihood
 from .latents.base import Posterior
 from .nets.layers import Offset
 from .priors.base import PriorModule, PriorNets
+from .priors.given import Moved, Moves
 
 
 class Corruption(Protocol):
@@ -141,8 +142,8 @@ class Model(nn.Module, ABC):
         """q(z|x) of each row."""
 
     @abstractmethod
-    def prior(self) -> PriorModule:
-        """p(z)."""
+    def prior(self, given: Tensor | None = None) -> PriorModule:
+        """p(z|c) for c = `given`, [b, k] or [1, k]; of an unconditional model, or of a latent that has none, p(z)."""
 
     @abstractmethod
     def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:
@@ -170,15 +171,20 @@ class Model(nn.Module, ABC):
         batch = self.forgetful(batch)
         q = self.encode(self.corrupted(batch)) if q is None else q
         z = q.sample(samples, self.generator) if noise is None else q.draw(noise)
-        px = self.drawn(q, z, self.given(batch), still)
+        given = self.given(batch)
+        px = self.drawn(q, z, given, still)
         if self.training:
             self.likelihood.observe(px, batch)
-        return Pass(q, self.prior(), z, px, batch, q.penalty)
+        return Pass(q, self.prior(given), z, px, batch, q.penalty)
 
     @property
     @abstractmethod
     def output(self) -> nn.Module:
         """The nets whose last layer gives the likelihood its numbers."""
+
+    def fit_prior(self, codes: Tensor, given: list[Tensor | None]) -> None:
+        """Fit a prior that is fitted when training is over: to the codes [n, d] of rows, and what is given of them."""
+        self.prior().fit(codes, self.generator)
 
     def snap(self, z: Tensor) -> Tensor:
         """The nearest z that a row can have: of a codebook its entries, of any other latent z itself. [..., d]"""
@@ -229,7 +235,7 @@ class Flat(Model):
     """One layer of latents: a head on the encoder's features, a prior, and a decoder.
 
     batch ──corrupt──▶ encoder ──▶ head ──▶ q(z|x) ──sample──▶ z ──▶ decoder ──▶ likelihood ──▶ p(x|z)
-                          given ────┘                          given ────┘
+                          given ────┘                          given ────┘          given ──moves──▶ p(z)
     """
 
     def __init__(
@@ -242,9 +248,11 @@ class Flat(Model):
         corruption: Corruption | None = None,
         condition: Condition | None = None,
         dim: int = 0,
+        moves: Moves | None = None,
     ) -> None:
         super().__init__(encoder, likelihood, corruption, condition)
         self.head, self.prior_module, self.decoder, self.dim = head, prior, decoder, dim
+        self.moves = moves
 
     def encode(self, batch: Batch) -> Posterior:
         return self._posterior(*self._seen(batch))
@@ -265,8 +273,18 @@ class Flat(Model):
     def _posterior(self, features: Tensor, given: Tensor | None) -> Posterior:
         return self.head(_joined(features.float(), given))
 
-    def prior(self) -> PriorModule:
-        return self.prior_module.of(self)
+    def prior(self, given: Tensor | None = None) -> PriorModule:
+        prior = self.prior_module.of(self)
+        if self.moves is None or self.condition is None:
+            return prior
+        given = self.condition(self.condition.unknown(1)) if given is None else given
+        return Moved(prior.told(given), *self.moves(given))
+
+    def fit_prior(self, codes: Tensor, given: list[Tensor | None]) -> None:
+        told = [g for g in given if g is not None]
+        if self.moves is not None and told:
+            codes = self.moves.fit(codes, torch.cat(told))
+        self.prior_module.of(self).fit(codes, self.generator)
 
     def snap(self, z: Tensor) -> Tensor:
         return self.head.snap(z) if hasattr(self.head, "snap") else z  # type: ignore[operator]
@@ -281,6 +299,9 @@ class Flat(Model):
             if hasattr(self.head, "start"):
                 self.head.start(_joined(*self._seen(batch)))  # type: ignore[operator]
             self.prior_module.start(self, batch)
+            given = self.given(batch)
+            if self.moves is not None and given is not None:
+                self.moves.fit(self.encode(batch).mean, given)
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Dist:
         return self._decode(self.decoder, z, given)

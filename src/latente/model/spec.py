@@ -17,6 +17,7 @@ from .latents.gaussian import Gaussian
 from .model import Flat, Model
 from .objectives.elbo import Elbo
 from .priors.base import Host
+from .priors.given import Moves
 from .priors.standard import Standard
 
 ROLES = ("kind", "nets", "latent", "prior", "objective", "corruption")
@@ -162,10 +163,13 @@ class Spec:
         more = 0 if condition is None else condition.width
         built = self.kind.build(self.nets or self.kind.nets, self.latent.dim + more)
         head = self.latent.build(built.width + more)
-        prior = self.prior.build(Host(self.latent.dim, built.features, head))
-        return Flat(
-            built.encoder, head, prior, built.decoder, built.likelihood, self.corruption, condition, self.latent.dim
-        )
+        prior = self.prior.build(Host(self.latent.dim, built.features, head, more))
+        moves = None
+        if condition is not None and _support(self.prior.name) == "numbers":
+            moves = Moves(condition.width, self.latent.dim)
+            moves.requires_grad_(not getattr(prior, "fitted_afterwards", False))
+        dim = self.latent.dim
+        return Flat(built.encoder, head, prior, built.decoder, built.likelihood, self.corruption, condition, dim, moves)
 
 
 def _support(prior: str) -> str:

@@ -181,8 +181,10 @@ class Optimiser:
 
 
 def _is_scale(name: str) -> bool:
-    """Whether a parameter of this name is a learned scale of p(x|z); a likelihood may have nets too."""
-    return name.startswith("likelihood.") and name.endswith("log_scale")
+    """Whether a parameter of this name is a learned scale of p(x|z), or a place or a width of p(z|c), which follow the
+    codes as scales follow the residuals; a likelihood may have nets too.
+    """
+    return name.startswith("moves.") or (name.startswith("likelihood.") and name.endswith("log_scale"))
 
 
 def _local(tensor: Any) -> Tensor:

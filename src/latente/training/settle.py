@@ -39,5 +39,5 @@ def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
             batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
             model.likelihood.observe(model.run(batch).px, batch)
     if model.prior().fitted_afterwards:
-        parts = [few.rows(slice(i, i + EVAL_ROWS)) for i in range(0, len(few), EVAL_ROWS)]
-        model.prior().fit(torch.cat([model.encode(kind.prepare(p)).mean for p in parts]), model.generator)
+        parts = [kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS)]
+        model.fit_prior(torch.cat([model.encode(p).mean for p in parts]), [model.given(p) for p in parts])

@@ -52,7 +52,7 @@ def evaluate(
         parts.append(bounds(ae.model_, batch, samples, generator))
         with torch.no_grad():
             q = ae.model_.encode(batch)
-            kl_dims = ae.model_.prior().kl_dims(q) if q.has_density else None
+            kl_dims = ae.model_.prior(ae.model_.given(batch)).kl_dims(q) if q.has_density else None
         codes.append(q.mean)
         density = q.has_density or q.discrete
         if kl_dims is not None:

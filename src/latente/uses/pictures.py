@@ -46,7 +46,7 @@ def write_walk(ae: Autoencoder, way: Walk, steps: int, target: Path) -> list[Pat
     """A sheet (.png), a row for each dimension, with an animation (.gif), all dimensions at once, beside it."""
     codes = way.codes(FRAMES)
     written = write(_walked(ae, way, steps), target.with_suffix(".png"))
-    film = _film(ae, codes, math.ceil(math.sqrt(len(codes))))
+    film = _film(ae, codes, math.ceil(math.sqrt(len(codes))), way.told)
     return written + write(film, target.with_suffix(".gif"))
 
 
@@ -62,13 +62,13 @@ def _ways(ae: Autoencoder, ends: list[tuple[np.ndarray, np.ndarray]], steps: int
 
 def _walked(ae: Autoencoder, way: Walk, steps: int) -> np.ndarray:
     """A walk as one picture: a row for each dimension, with its name."""
-    return sheet(rgb(decoded(ae, way.codes(steps))), steps, [f"z{i}" for i in way.order])
+    return sheet(rgb(decoded(ae, way.codes(steps), way.told)), steps, [f"z{i}" for i in way.order])
 
 
-def _film(ae: Autoencoder, codes: np.ndarray, columns: int) -> np.ndarray:
+def _film(ae: Autoencoder, codes: np.ndarray, columns: int, told: Any = None) -> np.ndarray:
     """Ways [n, steps, d] side by side in rows of `columns`, a picture for each step: uint8 [steps, height, width, c]"""
     n, steps = codes.shape[:2]
-    shown = rgb(decoded(ae, codes))
+    shown = rgb(decoded(ae, codes, told))
     shown = shown.reshape(n, steps, *shown.shape[1:])
     frames = np.concatenate([sheet(shown[:, t], columns) for t in range(steps)])
     factor = max(1, round(WIDE / frames.shape[2]))

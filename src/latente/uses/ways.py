@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..estimator import ROWS, Autoencoder
+from ..kinds.given import apart, cells
+from ..kinds.given import between as along
 
 # Frames between two pictures of a sheet, in an animation.
 FINE = 6
@@ -42,13 +45,14 @@ class Walk:
     """Each dimension moved alone around a code.
 
     order: the dimensions, the one that changes the decoded row most first. low, high: where each of these begins and
-    ends. base: the code. [n], [n], [n], [d]
+    ends. base: the code. [n], [n], [n], [d]. told: what is given all along, of a conditional model.
     """
 
     order: np.ndarray
     low: np.ndarray
     high: np.ndarray
     base: np.ndarray
+    told: pd.DataFrame | None = None
 
     def values(self, steps: int) -> np.ndarray:
         """The values of each dimension. [n, steps]"""
@@ -62,31 +66,31 @@ class Walk:
         return codes
 
 
-def walk(ae: Autoencoder, base: np.ndarray | None, dims: int) -> Walk:
+def walk(ae: Autoencoder, base: np.ndarray | None, dims: int, told: pd.DataFrame | None = None) -> Walk:
     """The walk around `base` [d], or around the prior's mean, along the `dims` dimensions that change the row most.
 
     A dimension's effect is the variance of p(x|z)'s expected features along the way, summed over them.
     """
-    low, high, mean = _reach(ae)
+    low, high, mean = _reach(ae, told)
     base = (mean if base is None else base).astype(np.float32)
-    every = Walk(np.arange(len(base)), low, high, base)
-    effect = _effects(ae, every.codes(LOOKS))
+    every = Walk(np.arange(len(base)), low, high, base, told)
+    effect = _effects(ae, every.codes(LOOKS), told)
     order = np.argsort(-effect, kind="stable")[:dims]
-    return Walk(order, low[order], high[order], base)
+    return Walk(order, low[order], high[order], base, told)
 
 
-def _reach(ae: Autoencoder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _reach(ae: Autoencoder, told: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each dimension begins and ends, and the prior's mean. [d] each"""
     d = ae._n_features_out
-    if ae.spec_.prior.name == "standard":
+    if ae.spec_.prior.name == "standard" and ae.condition_ is None:
         return np.full(d, -REACH), np.full(d, REACH), np.zeros(d)
     with torch.no_grad():
-        draws = ae.model_.prior().sample(DRAWS, torch.Generator().manual_seed(0)).numpy()
+        draws = ae.model_.prior(numbers_of(ae, told)).sample(DRAWS, torch.Generator().manual_seed(0)).numpy()
     low, high = np.percentile(draws, PERCENTILES, axis=0)
     return low, high, draws.mean(0)
 
 
-def _effects(ae: Autoencoder, codes: np.ndarray) -> np.ndarray:
+def _effects(ae: Autoencoder, codes: np.ndarray, told: pd.DataFrame | None) -> np.ndarray:
     """The variance of the expected features along each way, summed over them. codes [n, steps, d] -> [n]"""
     n, steps, d = codes.shape
     each = max(1, ROWS // steps)
@@ -94,11 +98,30 @@ def _effects(ae: Autoencoder, codes: np.ndarray) -> np.ndarray:
     for start in range(0, n, each):
         z = torch.from_numpy(codes[start : start + each]).reshape(-1, d)
         with torch.no_grad():
-            expected = ae.model_.decode(ae.model_.snap(z)).expectation
+            expected = ae.model_.decode(ae.model_.snap(z), numbers_of(ae, told)).expectation
         found.append(expected.unflatten(0, (-1, steps)).var(1).sum(-1))
     return np.nan_to_num(torch.cat(found).numpy())
 
 
-def decoded(ae: Autoencoder, codes: np.ndarray) -> Any:
-    """Rows or pictures of codes [..., d], as one block of rows."""
-    return ae.inverse_transform(ae.model_.snap(torch.from_numpy(codes.reshape(-1, codes.shape[-1]))).numpy())
+def decoded(ae: Autoencoder, codes: np.ndarray, told: pd.DataFrame | None = None) -> Any:
+    """Rows or pictures of codes [..., d], as one block of rows; `told` is given of all of them."""
+    z = ae.model_.snap(torch.from_numpy(codes.reshape(-1, codes.shape[-1]))).numpy()
+    return ae.decode(z, given=None if told is None else pd.concat([told] * len(z), ignore_index=True))
+
+
+def told_of(ae: Autoencoder, row: Any) -> pd.DataFrame | None:
+    """What is given of a raw row, as a table of one row; None of an unconditional model, or where nothing is."""
+    return None if ae.condition_ is None else apart(ae.rows(row), ae._condition)[1]
+
+
+def told_between(ae: Autoencoder, a: Any, b: Any, steps: int) -> pd.DataFrame | None:
+    """What is given along the way between two raw rows."""
+    ends = told_of(ae, a), told_of(ae, b)
+    return None if ends[0] is None or ends[1] is None else along(ends[0], ends[1], steps)
+
+
+def numbers_of(ae: Autoencoder, told: pd.DataFrame | None) -> torch.Tensor | None:
+    """What is given as the model's numbers. [rows, k]"""
+    if told is None or ae.condition_ is None or ae.model_.condition is None:
+        return None
+    return ae.model_.condition(cells(ae.condition_, told))

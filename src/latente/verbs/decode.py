@@ -13,6 +13,7 @@ def decode(
     codes: Annotated[Any, CODES],
     *,
     of: Annotated[str, "what is shown of p(x|z): mean, mode, or sample (one draw)"] = "mean",
+    given: Annotated[str | None, "of a conditional model, what is given: plan=gold,age=60; the rest is unknown"] = None,
     seed: Annotated[int, "seed of the draws"] = 0,
 ) -> Any:
     """Codes to rows or pictures, in the training data's columns, types and ranges.
@@ -20,6 +21,7 @@ def decode(
     Raises DataError if the number of columns is not that of the latent space.
     """
     from ..errors import ConfigError
+    from ..kinds.given import parsed
 
     if of not in ("mean", "mode", "sample"):
         raise ConfigError(f"--of is mean, mode or sample, not {of!r}")
@@ -27,4 +29,5 @@ def decode(
         # A file may carry labels or deviations beside the codes: those are called z0, z1, …
         named = [c for c in codes.columns if str(c)[:1] == "z" and str(c)[1:].isdigit()]
         codes = codes[named] if named else codes
-    return model.decode(codes, of, seed)
+    told: Any = parsed(given) if isinstance(given, str) else given
+    return model.decode(codes, of, seed, told)

@@ -21,18 +21,21 @@ def interpolate(
 
     For a Gaussian latent the way is a great circle, whose points are as far from the origin as draws from the prior
     are: a straight line would cross the middle, where there are none (White 2016, arXiv:1609.04468). For a point latent
-    it is a line, and for codes a line whose points are taken to their nearest entries. Raises DataError if a row does
-    not fit the model.
+    it is a line, and for codes a line whose points are taken to their nearest entries. What is given of the ends, of a
+    conditional model, is given on the way: amounts in proportion, all else as a's up to the middle. Raises DataError if
+    a row does not fit the model.
     """
     from ..errors import ConfigError
     from ..uses.rows import row_of
-    from ..uses.ways import between
+    from ..uses.ways import between, told_between
 
     if steps < 2:
         raise ConfigError(f"steps must be 2 or more, not {steps}")
     kind, options = model.schema_.name, model.schema_.read_options
-    codes = [model.transform(row_of(end, kind, options))[0] for end in (a, b)]
-    return model.inverse_transform(between(model, codes[0], codes[1], steps))
+    ends = [row_of(end, kind, options) for end in (a, b)]
+    codes = [model.transform(end)[0] for end in ends]
+    told = told_between(model, ends[0], ends[1], steps)
+    return model.decode(between(model, codes[0], codes[1], steps), given=told)
 
 
 def save(result: Any, target: "Path", model: "Autoencoder", a: Any, b: Any, **options: Any) -> "list[Path]":

@@ -21,13 +21,7 @@ def sample(
     z is drawn from the prior. From Python, `given` may be a dict. Raises ConfigError if n is below 1, or if `given`
     names what the model was not conditioned on, or a value that it does not know.
     """
-    from ..errors import ConfigError
+    from ..kinds.given import parsed
 
-    told: Any = given
-    if isinstance(given, str):
-        pairs = [piece.partition("=") for piece in given.split(",")]
-        odd = next((piece for piece in pairs if not piece[1]), None)
-        if odd:
-            raise ConfigError(f"--given takes NAME=VALUE, not {odd[0]!r}", hint="--given plan=gold,age=60")
-        told = {name.strip(): value.strip() for name, _, value in pairs}
+    told: Any = parsed(given) if isinstance(given, str) else given
     return model.sample(n, random_state=seed, of=of, given=told)

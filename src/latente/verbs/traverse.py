@@ -25,26 +25,31 @@ def traverse(
     with the columns dim and value before them. Of pictures: all of one dimension, then all of the next; as .png a row
     for each dimension, with a .gif in which all move at once beside it.
 
+    What is given of the row, of a conditional model, stays as it is; without a row nothing is.
+
     Raises ConfigError for fewer than two steps or one dimension, and DataError if the row does not fit the model.
     """
     from ..uses.ways import decoded
 
     way = _walk(model, row, steps, dims)
-    rows = decoded(model, way.codes(steps))
+    rows = decoded(model, way.codes(steps), way.told)
     return rows if model.schema_.name == "image" else _framed(rows, way, steps)
 
 
 def _walk(model: "Autoencoder", row: Any, steps: int, dims: int) -> "Walk":
     from ..errors import ConfigError
     from ..uses.rows import row_of
-    from ..uses.ways import walk
+    from ..uses.ways import told_of, walk
 
     for name, value, least in (("steps", steps, 2), ("dims", dims, 1)):
         if value < least:
             raise ConfigError(f"{name} must be {least} or more, not {value}")
     model._require_fitted()
     kind, options = model.schema_.name, model.schema_.read_options
-    return walk(model, None if row is None else model.transform(row_of(row, kind, options))[0], dims)
+    if row is None:
+        return walk(model, None, dims)
+    found = row_of(row, kind, options)
+    return walk(model, model.transform(found)[0], dims, told_of(model, found))
 
 
 def _framed(rows: Any, way: "Walk", steps: int) -> Any:

@@ -40,6 +40,10 @@ class Posterior(ABC):
         """KL(q(z|x) ‖ N(0, I)) of each dimension in nats where it has a closed form. [b, d]"""
         return None
 
+    def moved(self, mean: Tensor, log_width: Tensor) -> "Posterior | None":
+        """q of (z − mean) / exp(log_width), each [b, d] or [1, d]; None where it has no closed form."""
+        return None
+
     def sample(self, samples: int, generator: torch.Generator | None) -> Tensor:
         """Reparametrised draws. [samples, b, d]"""
         return self.draw(normal((samples, *self.like.shape), generator, self.like.device, rows=1))

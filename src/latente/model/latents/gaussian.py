@@ -33,6 +33,9 @@ class DiagonalGaussian(Posterior):
     def draw(self, noise: Tensor) -> Tensor:
         return self.location + self.stddev * noise
 
+    def moved(self, mean: Tensor, log_width: Tensor) -> "DiagonalGaussian":
+        return DiagonalGaussian((self.location - mean) * (-log_width).exp(), self.log_scale - log_width)
+
     def log_prob(self, z: Tensor) -> Tensor:
         return self.log_prob_dims(z).sum(-1)
 

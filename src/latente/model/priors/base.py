@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Host:
     """What a prior is told of its model: the code's dimensions, the shape of the features that the encoder's body
-    takes, and the head that makes q(z|x).
+    takes, the head that makes q(z|x), and how many numbers say what is given.
     """
 
     dim: int
     features: tuple[int, ...] = ()
     head: nn.Module | None = None
+    given: int = 0
 
 
 class PriorNets(nn.Module, ABC):
@@ -50,6 +51,10 @@ class PriorModule(PriorNets, ABC):
         """n draws. [n, d]"""
 
     def of(self, model: "Flat") -> "PriorModule":
+        return self
+
+    def told(self, given: Tensor) -> "PriorModule":
+        """p(z|c) for c = `given` [b, k] or [1, k], of a prior that can be told; of any other p(z)."""
         return self
 
     def kl_dims(self, q: Posterior) -> Tensor | None:

@@ -20,14 +20,18 @@ class _Flow(PriorModule):
     center: Tensor
     spread: Tensor
 
-    def __init__(self, dim: int, couplings: int, width: int, afterwards: bool) -> None:
+    def __init__(self, dim: int, couplings: int, width: int, afterwards: bool, given: int) -> None:
         super().__init__()
         self.fitted_afterwards = afterwards
-        self.flow = RealNVP(dim, couplings, width)
+        self.given = 0 if afterwards else given
+        self.flow = RealNVP(dim, couplings, width, self.given)
         self.flow.requires_grad_(not afterwards)  # what is fitted afterwards is no weight of the run
         # Codes of an autoencoder have any place and size; learned jointly, these stay 0 and 1.
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("spread", torch.ones(dim))
+
+    def told(self, given: Tensor) -> PriorModule:
+        return _Told(self.flow, given) if self.given else self
 
     def of(self, model: "Flat") -> PriorModule:
         self.flow.low_precision = model.low_precision
@@ -51,6 +55,23 @@ class _Flow(PriorModule):
         maximise(self.flow, self.log_prob, fit, held_out, generator, steps=3000, lr=2e-3, every=100, patience=6)
 
 
+class _Told(PriorModule):
+    """p(z|c) of a flow whose couplings are told c."""
+
+    def __init__(self, flow: RealNVP, given: Tensor) -> None:
+        super().__init__()
+        self.flow, self.given = flow, given
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        e, log_det = self.flow(z, self.given)
+        return -0.5 * (e.square() + math.log(2 * math.pi)).sum(-1) + log_det
+
+    def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
+        dim, device = self.flow.masks.shape[1], self.given.device
+        e = torch.randn((n, dim), generator=generator, device=device).unflatten(0, (-1, len(self.given)))
+        return self.flow.inverse(e, self.given)[0].flatten(0, 1)
+
+
 @part("prior", "flow")
 @dataclass(frozen=True)
 class Flow:
@@ -70,4 +91,4 @@ class Flow:
 
     def build(self, host: Host) -> PriorModule:
         """The prior of a model."""
-        return _Flow(host.dim, self.couplings, self.width, self.afterwards)
+        return _Flow(host.dim, self.couplings, self.width, self.afterwards, host.given)
