@@ -122,7 +122,8 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
         if parameter.default is None:
             return inspect.Parameter(parameter.name, place, default=None, annotation=Annotated[str | None, argument])
         return inspect.Parameter(parameter.name, place, annotation=Annotated[str, argument])
-    return _option(parameter.name, kind, parameter.default, note)
+    # What may be anything in Python is a path or a word here.
+    return _option(parameter.name, str | None if kind is Any else kind, parameter.default, note)
 
 
 def _option(name: str, kind: Any, default: Any, note: str, flag: str = "") -> inspect.Parameter:
