@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from latente.training.loop import History, train
 
 def factors(n=400, k=3, each=8, share=0.4):
     """Columns in `k` groups that correlate by `share`. A group's factor is worth .5 log(3.8 / .6) = .92 nats. But at
-    the start, where σ is 1, β = 4 asks for a variance above 4 along it, and it has 3.8: the posterior collapses, and
+    the start, where σ is 1, β = 6 asks for a variance above 6 along it, and it has 3.8: the posterior collapses, and
     stays so.
     """
     rng = np.random.default_rng(0)
@@ -31,7 +32,7 @@ def factors(n=400, k=3, each=8, share=0.4):
 
 
 SMALL = {"part": "mlp", "widths": [32]}
-HEAVY = {"dim": 6, "steps": 500, "lr": 5e-3, "random_state": 0, "nets": SMALL}
+HEAVY = {"dim": 6, "steps": 500, "lr": 5e-3, "random_state": 0, "nets": SMALL, "settings": {"objective.beta": 6.0}}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def trained(doctor="on", slots=None, stop_at=0, objective=None, x=None, **option
     """A model of a few hundred steps and its history; a Ctrl-C comes at look `stop_at`."""
     x = factors() if x is None else x
     kind, base = Table().learn(x), recipe("beta-vae")
-    objective = objective or base.objective
+    objective = objective or replace(base.objective, beta=6.0)
     model = Spec(kind, Mlp((32,)), type(base.latent)(6), base.prior, objective).model(0)
     config = Train(**{"steps": 450, "lr": 5e-3, "doctor": doctor, "patience": 100} | options)
 
@@ -219,7 +220,7 @@ def test_the_floor_of_all_dimensions_together_has_bounds():
 
 
 def test_a_run_does_not_end_early_while_the_price_of_the_code_rises():
-    objective, x = Elbo(warmup=0.5), np.random.default_rng(0).normal(size=(200, 10))
+    objective, x = Elbo(warmup=0.5), np.random.default_rng(0).normal(size=(200, 30))
     ended = {}
     for how in ("on", "off"):
         _, history = trained(how, objective=objective, x=x, steps=1000, patience=1)
@@ -333,7 +334,7 @@ def test_evaluate_gives_the_kl_of_each_dimension(both, capsys):
 def test_a_run_folder_holds_the_verdict_and_what_was_done(tmp_path):
     frame = pd.DataFrame(factors(), columns=[f"c{i}" for i in range(24)])
     frame.to_csv(tmp_path / "x.csv", index=False)
-    settings = ["train.steps=500", "train.lr=5e-3", "nets=mlp", "nets.widths=[32]"]
+    settings = ["train.steps=500", "train.lr=5e-3", "nets=mlp", "nets.widths=[32]", "objective.beta=6"]
     lt.fit(str(tmp_path / "x.csv"), recipe="beta-vae", dim=6, set=settings, output=tmp_path / "run", quiet=True)
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["verdict"].startswith("healthy: ")

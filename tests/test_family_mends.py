@@ -108,3 +108,109 @@ def test_a_folder_of_pictures_can_be_conditional_from_the_command_line(tmp_path)
     made = call(app, ["sample", str(run), "-n", "4", "--given", "label=ship", "-o", str(sheet)])
     assert made.exit_code == 0, made.output
     assert sheet.stat().st_size > 0
+
+
+@pytest.mark.parametrize("objective", ["sparse", "dip"])
+def test_what_presses_on_means_refuses_means_that_are_made_of_draws(objective, numbers):
+    with pytest.raises(ConfigError, match=r"made of draws(.|\n)*latent=gaussian"):
+        lt.Autoencoder(latent={"part": "flow", "dim": 2}, objective=objective, steps=3).fit(numbers)
+
+
+@pytest.mark.parametrize("objective", ["elbo", "iwae"])
+def test_draws_that_fill_no_memory_are_the_most_that_are_taken(objective):
+    with pytest.raises(ConfigError, match="between 1 and 10,000"):
+        lt.Autoencoder(objective=objective, settings={"objective.samples": 10**8}, steps=2).fit(np.eye(9))
+
+
+def test_a_card_that_contradicts_its_schema_is_the_files_fault(tmp_path):
+    from safetensors.numpy import load as tensors
+
+    from latente.errors import ModelFileError
+    from latente.file import dump, read
+
+    path, rows = tmp_path / "m.safetensors", pd.DataFrame({"a": np.arange(60.0), "b": list("xyz") * 20})
+    lt.Autoencoder(dim=1, condition="b", steps=2).fit(rows).save(path)
+    document, data = read(path)
+
+    def edited(change):
+        card, schema = dict(document.card), {**document.schema}
+        schema["columns"] = [dict(c) for c in schema["columns"]]
+        change(card, schema)
+        path.write_bytes(dump(type(document)(document.spec, schema, card), tensors(data)))
+        return lt.load(path)
+
+    assert edited(lambda card, schema: None).condition == ["b"]
+    changes = (
+        lambda card, schema: card.update(condition=["c"]),
+        lambda card, schema: card.update(condition=None),
+        lambda card, schema: card.update(condition=7),
+        lambda card, schema: card.update(names=["a"]),
+        lambda card, schema: card.update(names=[["a"], 3]),
+        lambda card, schema: card.update(features="many"),
+        lambda card, schema: schema["columns"][0].update(dtype="float65"),
+        lambda card, schema: schema["columns"][0].update(dtype="datetime64[parsec]"),
+    )
+    for change in changes:
+        with pytest.raises(ModelFileError):
+            edited(change)
+
+
+def test_a_picture_without_a_curve_is_refused_before_anything_is_computed(tmp_path):
+    from latente.verbs.evaluate import ready
+
+    ready(tmp_path / "curve.png", rate_distortion=True)
+    ready(tmp_path / "all.json")
+    with pytest.raises(ConfigError, match=r"no curve to draw(.|\n)*-o x\.json"):
+        ready(tmp_path / "x.png", fidelity=True)
+
+
+def test_a_loss_that_weighs_its_parts_is_not_called_a_bound(numbers):
+    from latente.training.progress import line
+
+    for recipe, settings, name in (("vae", {}, "−ELBO"), ("vae", {"objective.beta": 4.0}, "loss")):
+        ae = lt.Autoencoder(recipe, dim=2, steps=30, settings=settings, random_state=0).fit(numbers)
+        assert f"val {name} " in line(ae.history_.rows[-1], ae.history_)
+
+
+def discs(n, size):
+    """Discs at any place, in colour."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    at = rng.uniform(size / 4, 3 * size / 4, (n, 2))
+    shapes = np.stack([((x - a) ** 2 + (y - b) ** 2 < size**2 / 20) for a, b in at])
+    return (shapes[..., None] * np.array([255, 160, 40])).astype(np.uint8)
+
+
+@pytest.mark.parametrize("latent", ["gaussian", "flow"])
+def test_a_code_tells_rows_apart_before_training_and_pictures_start_at_their_mean(latent):
+    pictures = discs(64, 32)
+    ae = lt.Autoencoder("vae", dim=6, latent=latent, steps=1, lr=1e-9, batch_size=16, random_state=0).fit(pictures)
+    with torch.no_grad():
+        batch = next(ae.batches(pictures))
+        q = ae.model_.encode(batch)
+        draws = ae.model_.decode(q.sample(1, torch.Generator().manual_seed(0))).mean[0]
+    # Measured on nine tenths of these rows, hence not quite SPREAD and exp(-1).
+    assert q.mean.std(0).numpy() == pytest.approx(np.full(6, 0.3), rel=0.3)
+    assert float(q.stddev.mean()) == pytest.approx(np.exp(-1), rel=0.3)
+    # What z adds is far below what is in the pictures.
+    assert float((draws - batch.x.mean(0)).std()) < 0.2 * float((batch.x - batch.x.mean(0)).std())
+
+
+@pytest.mark.slow
+def test_wide_pictures_leave_their_mean_within_a_hundred_steps():
+    # The default nets stayed at the mean for good.
+    pictures = discs(96, 64)
+    ae = lt.Autoencoder("vae", dim=8, steps=60, batch_size=16, random_state=0).fit(pictures)
+    found = lt.evaluate(ae, pictures[:48], samples=2)
+    assert found["error"] < 0.7
+    assert found["kl"] > 5
+
+
+def test_draws_that_are_not_finite_are_no_healthy_model(numbers):
+    from latente.training.doctor import _no_samples
+
+    ae = lt.Autoencoder("vae", dim=2, steps=20, random_state=0).fit(numbers)
+    assert _no_samples(ae.model_, torch.device("cpu")) == []
+    with torch.no_grad():
+        next(ae.model_.decoder.parameters()).fill_(torch.inf)
+    assert "cannot sample" in _no_samples(ae.model_, torch.device("cpu"))[0][1]

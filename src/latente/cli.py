@@ -79,6 +79,8 @@ def _command(name: str) -> Callable[..., None]:
 
                 _wrote(from_file_to_file(by_row, inputs["model"], inputs["data"], output))
                 return
+            if output is not None and hasattr(module, "ready"):
+                module.ready(output, **_rest(arguments, inputs))
             result = verb(**{**arguments, **{k: v for k, v in inputs.items() if v is not None}})
             if name in ("fit", "resume"):
                 _told(result, arguments["output" if name == "fit" else "run"], as_json)
@@ -175,7 +177,8 @@ def _write(result: Any, path: Path) -> list[Path]:
 
 
 def _wrote(written: list[Path]) -> None:
-    print(f"wrote {', '.join(str(p) for p in written[:3])}", file=sys.stderr)
+    more = f" and {len(written) - 3} more" if len(written) > 3 else ""
+    print(f"wrote {', '.join(str(p) for p in written[:3])}{more}", file=sys.stderr)
 
 
 def _table(result: Any) -> Any:

@@ -477,6 +477,10 @@ def load(path: str | Path) -> Autoencoder:
         ae.schema_ = from_json("kind", document.schema)
         ae.spec_ = replace(Spec.from_json(document.spec), kind=ae.schema_)
         ae.condition_ = ae.spec_.condition
+        # One column of each sort gives a cell back: a type that pandas does not know is the file's fault, and now.
+        tables = [t for t in (ae.schema_, ae.condition_) if hasattr(t, "columns")]
+        for column in {(type(c), c.dtype): c for t in tables for c in t.columns}.values():
+            column.decode(np.zeros(1))
 
     def sizes() -> dict[str, tuple[str, tuple[int, ...]]]:
         # A skeleton without memory: a document that lies about its sizes must not cost any.
@@ -494,7 +498,7 @@ def load(path: str | Path) -> Autoencoder:
     ae.model_.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.items()})
     ae.card_ = document.card
     ae._n_features_out = ae.model_.dim
-    _adopt(ae)
+    file.described(lambda: _adopt(ae), name)
     return ae
 
 
@@ -502,11 +506,20 @@ def _adopt(ae: Autoencoder) -> None:
     """The constructor's settings of a loaded model, so that `clone` and `fit` again do the same."""
     ae.recipe = ae.spec_
     ae.random_state = ae.spec_.train.seed
-    ae.condition = ae.card_.get("condition")
-    if ae.card_.get("features") is not None:
-        ae.n_features_in_ = ae.card_["features"]
-    if ae.card_.get("names"):
-        ae.feature_names_in_ = np.array(ae.card_["names"], dtype=object)
+    ae.condition, features, names = (ae.card_.get(key) for key in ("condition", "features", "names"))
+    told = None if ae.condition_ is None else [str(c.label) for c in ae.condition_.columns]
+    if ae.condition is not None and (
+        told is None or (ae.condition is not True and list(map(str, ae.condition)) != told)
+    ):
+        raise ValueError(f"its card says that {ae.condition!r} is given, and its schema {told!r}")
+    if (ae.condition is None) != (told is None):
+        raise ValueError(f"its card says that nothing is given, and its schema {told!r}")
+    if features is not None:
+        ae.n_features_in_ = int(features)
+    if names:
+        if not all(isinstance(n, str) for n in names) or len(names) != features:
+            raise ValueError(f"its card names {len(names)} of {features} columns")
+        ae.feature_names_in_ = np.array(names, dtype=object)
 
 
 def _silent(row: dict[str, Any], history: History) -> None:

@@ -40,12 +40,19 @@ BEYOND, OFTEN = 0.5, 0.01
 # Residuals are so many times wider or narrower than a σ that is fixed to 1: their weight beside the KL is off by its
 # square.
 UNSCALED = 3.0
+# A run of fewer steps has hardly begun. A model that misses more of the variance than `NEAR` gives the average row.
+HARDLY, NEAR = 50, 0.9
+# Nats of KL in one dimension, averaged over rows, beyond which no code of data goes: 72 bits.
+EXPLODED = 50.0
+# Draws of the prior that are looked at.
+DRAWS = 16
 # How much better a held-out loss must be to be called better: nats, or a share of it.
 NATS, SHARE = 0.1, 0.01
 # How grave a finding is; a remark leaves a model healthy.
 REMARK, POOR, COLLAPSED, SHORT, BROKEN = range(5)
 
 Finding = tuple[int, str]
+FALLING = "the held-out loss was still falling"
 
 
 def active_units(codes: Tensor) -> int:
@@ -78,12 +85,17 @@ def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "Hist
     held_out = None if feed.held_out is None else kind.prepare(feed.held_out.rows(slice(0, rows)))
     q = model.encode(few)
     active, dim = active_units(q.mean), q.mean.shape[1]
-    found = [*_broken(q, history), *_too_short(history, active, dim)]
+    found = [*_broken(q, history), *_too_short(history, model, few)]
+    if not found:
+        found += [*_exploded(history, dim), *_no_samples(model, few.x.device)]
     if not found or max(found)[0] < SHORT:
         found += _treated(q, active, history)
         if not found or max(found)[0] < COLLAPSED:
             found += _collapse(q, active, history)
-        found += _overfit(history)
+        over = _overfit(history)
+        if over:  # what falls in the last stretch of a run that has been better is no reason for a longer one
+            found = [f for f in found if FALLING not in f[1]]
+        found += over
         if held_out is not None:
             found += _beside_pca(model, few, held_out, dim)
             found += _range(model, few, held_out, kind)
@@ -127,19 +139,44 @@ def _broken(q: Posterior, history: "History") -> list[Finding]:
     return []
 
 
-def _too_short(history: "History", active: int, dim: int) -> list[Finding]:
+def _exploded(history: "History", dim: int) -> list[Finding]:
+    """Whether codes lie so far from the prior that nothing drawn from it comes near them."""
+    rows = _rows(history)
+    kl = min((r["val"]["kl"] for r in rows if r.get("best") and "kl" in r["val"]), default=0.0)
+    if kl <= EXPLODED * dim:
+        return []
+    text = f"the KL exploded: {kl:,.0f} nats in {dim} dimensions; no draw of the prior comes near the codes, so samples"
+    return [(POOR, f"{text} will not look like rows. A larger --set objective.beta=1 or a smaller --set train.lr=1e-4")]
+
+
+def _no_samples(model: Model, device: torch.device) -> list[Finding]:
+    """Whether draws of the prior, decoded, are numbers at all."""
+    z = model.prior().sample(DRAWS, torch.Generator(device).manual_seed(0))
+    if torch.isfinite(z).all() and torch.isfinite(model.decode(z).expectation).all():
+        return []
+    text = "draws of the prior do not decode to finite numbers: the model cannot sample. A smaller rate helps"
+    return [(BROKEN, f"{text}: --set train.lr=1e-4")]
+
+
+def _missed(model: Model, rows: Batch) -> float:
+    """The share of the variance over these rows that the model's means miss."""
+    x, expected = baseline.features(model, rows)
+    return float(np.square(x - expected).sum()) / max(float(np.square(x - x.mean(0)).sum()), 1e-12)
+
+
+def _too_short(history: "History", model: Model, rows: Batch) -> list[Finding]:
     """Whether the run ended before anything can be said of it, or while the held-out loss was still falling."""
     epochs = history.rows[-1]["epoch"] if history.rows else 0.0
     few, cut = history.steps < FEW_STEPS, history.ended == "time limit"
     # A net that has hardly left its start says nothing about a row yet: that is no collapse.
-    idle = active < treatment.ACTIVE_SHARE * dim
-    if (few and (idle or cut)) or (cut and epochs < 1):
+    idle = few and _missed(model, rows) > NEAR
+    if idle or history.steps < HARDLY or (cut and (few or epochs < 1)):
+        gives = "what it gives is close to the average row" if idle else "what it gives is far from what it could"
         return [
             (
                 SHORT,
-                f"the run was far too short: {history.steps} steps, {epochs:.1f} epochs; what it gives is close to the "
-                "average row. Give it more (--epochs, --time-limit) or smaller nets (--set nets=mlp --set "
-                "nets.widths=[128])",
+                f"the run was far too short: {history.steps} steps, {epochs:.1f} epochs; {gives}. Give it more "
+                "(--epochs, --time-limit) or smaller nets (--set nets=mlp --set nets.widths=[128])",
             )
         ]
     losses = [r["val"]["loss"] for r in _rows(history)]
@@ -149,8 +186,7 @@ def _too_short(history: "History", active: int, dim: int) -> list[Finding]:
     # The last tenth of the run against the tenth before: a cosine schedule flattens, so a slope here is a real one.
     late, before = sum(losses[-k:]) / k, sum(losses[-2 * k : -k]) / k
     if before - late > max(2 * NATS, SHARE * abs(late)):
-        text = "the held-out loss was still falling at the end: a longer run will be better (--epochs, --time-limit)"
-        return [(REMARK, text)]
+        return [(REMARK, f"{FALLING} at the end: a longer run will be better (--epochs, --time-limit)")]
     return []
 
 

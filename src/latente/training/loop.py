@@ -253,7 +253,8 @@ class _Run:
         if act is None or act.kind != "rolled back":
             if "val" in row:
                 self._judge(row)
-            if steady:
+            # A state that is far worse than the best is nothing to go back to, whatever its last batches said.
+            if steady and not treatment.astray(row, self.best):
                 for name, tensor in self._state():
                     put_back(self.good[name], tensor)
         if act is not None:

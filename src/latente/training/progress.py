@@ -44,7 +44,9 @@ def line(row: dict[str, Any], history: "History") -> str:
     left = row["seconds"] * max(0.0, 1 - done) / max(done, 1e-9)
     pieces = [f"epoch {row['epoch']:.{digits}f}{total}", f"{duration(left)} left"]
     part, where = (row["val"], "val ") if "val" in row else (row["train"], "")
-    name = "−ELBO" if "kl" in part else "loss"
+    # A loss that weighs its parts, or one of several draws, is no −ELBO.
+    bound = "kl" in part and abs(part["loss"] - part["rec"] - part["kl"]) <= 0.01 * max(1.0, abs(part["loss"]))
+    name = "−ELBO" if bound else "loss"
     pieces.append(f"{where}{name} {part['loss']:.1f}{' ↓ best' if row.get('best') else ''}")
     pieces.append(f"rec {part['rec']:.1f}")
     pieces += [f"{'KL' if k == 'kl' else k} {v:.1f}" for k, v in part.items() if k not in ("loss", "rec")]

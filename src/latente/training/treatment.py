@@ -147,6 +147,11 @@ def _free(objective: Any) -> bool:
     return not taken and getattr(objective, "beta", 1.0) != 0
 
 
+def astray(row: dict[str, Any], best: float) -> bool:
+    """Whether the held-out loss of a look is far above the best so far."""
+    return bool(row.get("val")) and row["val"]["loss"] - best > max(WORSE, 0.5 * abs(best))
+
+
 def _exploded(history: "History", objective: Any) -> Act | None:
     row = history.rows[-1]
     kl, share = row["val"]["kl"], row["share"]

@@ -57,6 +57,18 @@ def evaluate(
     return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity)
 
 
+def ready(target: "Path", rate_distortion: bool = False, **_: Any) -> None:
+    """Refuse a picture, before anything is computed, unless there will be a curve to draw. Raises ConfigError."""
+    from ..errors import ConfigError
+    from ..uses import curves
+
+    if target.suffix.lower() in curves.PLOTS and not rate_distortion:
+        raise ConfigError(
+            f"{target.name!r} is a picture, and without --rate-distortion there is no curve to draw",
+            hint=f"add --rate-distortion, or -o {target.stem}.json",
+        )
+
+
 def save(result: dict[str, Any], target: "Path", **_: Any) -> "list[Path]":
     """Write all numbers (.json), or the rate–distortion curve as a picture (.png, .pdf, .svg) or a table."""
     from ..kinds.writing import write

@@ -1,12 +1,23 @@
 """The interface of q(z|x)."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...errors import ConfigError
 from ..noise import normal
+
+
+def require_mean(latent: Any, who: str, hint: str) -> None:
+    """Refuse a latent part whose mean has no gradient where objective `who` presses on it. Raises ConfigError."""
+    if getattr(latent, "sampled", False):
+        raise ConfigError(
+            f"{who} presses on the mean of q(z|x), and that of latent {latent.name!r} is made of draws: it has no "
+            "gradient",
+            hint=f"{hint}, or --set latent=gaussian",
+        )
 
 
 class Posterior(ABC):

@@ -93,6 +93,7 @@ class Flow:
     dim: int = 16
     couplings: int = 4
     width: int = 64
+    sampled = True  # the mean is made of draws, and has no gradient
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, self, "dim", "1 or more")

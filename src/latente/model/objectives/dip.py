@@ -1,15 +1,18 @@
 """The covariance of the codes is pressed to the identity (DIP-VAE)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from ...parts import part, require
 from ..batch import Batch
-from ..latents.base import Posterior
+from ..latents.base import Posterior, require_mean
 from ..model import Loss, Model
 from .elbo import rise
+
+if TYPE_CHECKING:
+    from ..spec import Spec
 
 
 @part("objective", "dip")
@@ -35,6 +38,10 @@ class Dip:
         require(self.off_diagonal >= 0, self, "off_diagonal", "0 or more")
         require(self.diagonal >= 0, self, "diagonal", "0 or more")
         require(0 <= self.warmup <= 1, self, "warmup", "a share between 0 and 1")
+
+    def needs(self, spec: "Spec") -> None:
+        """Raise ConfigError for a latent whose mean has no gradient."""
+        require_mean(spec.latent, "objective 'dip'", "--set objective=beta-tc")
 
     def __call__(self, model: Model, batch: Batch) -> Loss:
         out = model.run(batch)

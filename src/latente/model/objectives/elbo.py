@@ -10,6 +10,9 @@ from ...parts import part, require
 from ..batch import Batch
 from ..model import Loss, Model, Pass
 
+# Draws a row: more do not fit a batch of two in memory, and change nothing.
+MOST = 10_000
+
 
 @part("objective", "elbo")
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Elbo:
         require(0 <= self.warmup <= 1, self, "warmup", "a share between 0 and 1")
         require(self.cycles >= 1, self, "cycles", "1 or more")
         require(self.free_bits >= 0, self, "free_bits", "0 or more")
-        require(self.samples >= 1, self, "samples", "1 or more")
+        require(1 <= self.samples <= MOST, self, "samples", f"between 1 and {MOST:,}")
         require(self.capacity is None or self.capacity >= 0, self, "capacity", "0 or more")
         require(self.gamma >= 0, self, "gamma", "0 or more")
         require(0 <= self.aggressive <= 1, self, "aggressive", "a share between 0 and 1")

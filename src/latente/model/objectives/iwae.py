@@ -8,7 +8,7 @@ import torch
 from ...parts import part, require
 from ..batch import Batch
 from ..model import Loss, Model
-from .elbo import rise
+from .elbo import MOST, rise
 
 
 @part("objective", "iwae")
@@ -35,7 +35,7 @@ class Iwae:
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.samples >= 1, self, "samples", "1 or more")
+        require(1 <= self.samples <= MOST, self, "samples", f"between 1 and {MOST:,}")
         require(0 <= self.rise <= 1, self, "rise", "a share between 0 and 1")
         require(0 <= self.single <= 1 - self.rise, self, "single", "a share between 0 and 1 - rise")
         require(0 <= self.warmup <= 1, self, "warmup", "a share between 0 and 1")

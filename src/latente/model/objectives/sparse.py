@@ -1,11 +1,15 @@
 """Sparse codes."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...parts import part, require
 from ..batch import Batch
+from ..latents.base import require_mean
 from ..model import Loss, Model
+
+if TYPE_CHECKING:
+    from ..spec import Spec
 
 
 @part("objective", "sparse")
@@ -25,6 +29,10 @@ class Sparse:
     def __post_init__(self) -> None:
         require(self.weight >= 0, self, "weight", "0 or more")
         require(0 < self.target < 1, self, "target", "a share between 0 and 1")
+
+    def needs(self, spec: "Spec") -> None:
+        """Raise ConfigError for a latent whose mean has no gradient."""
+        require_mean(spec.latent, "objective 'sparse'", "--set objective=elbo")
 
     def __call__(self, model: Model, batch: Batch) -> Loss:
         out = model.run(batch)
