@@ -23,6 +23,8 @@ from .fidelity import of_samples
 
 # Rows that annealed importance sampling is done on: a thousand times the work of a row's importance-weighted estimate.
 FEW = 100
+# Chains that carry an estimate, on average over rows, below which it is no check.
+LONELY = 2.0
 # Rows that the mutual information is of: it cannot exceed the log of their number, and costs its square.
 MANY = 2000
 
@@ -125,13 +127,20 @@ def check(
     other = bounds(ae.model_, rows, samples, generator)
     if ae.model_.encode(rows).has_density:
         figures |= _mean("iw_nll", -other.log_p) | _mean("gap", found.log_p - other.log_p.double())
-    return figures | {
+    effective = float(found.share.mean()) * chains
+    figures |= {
         "chains": chains,
         "steps": steps,
         "start": start,
         "accepted": round(found.accepted, 4),
-        "effective_chains": float(found.share.mean()) * chains,
+        "effective_chains": effective,
     }
+    if chains > 1 and effective < LONELY:
+        figures["note"] = (
+            f"{effective:.1f} of {chains} chains carry the estimate, which is then far above −log p(x): "
+            f"--ais-steps {4 * steps}, or --ais-start posterior"
+        )
+    return figures
 
 
 def _mean(name: str, nats: Tensor) -> dict[str, float]:
