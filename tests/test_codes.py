@@ -175,7 +175,7 @@ def plane(n=600):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return Autoencoder("vq-vae", dim=4, steps=400, settings={"latent.size": 32}, random_state=0).fit(plane())
+    return Autoencoder("vq-vae", dim=4, steps=600, settings={"latent.size": 32}, random_state=0).fit(plane())
 
 
 def test_codes_learn_the_plane_in_the_data_and_use_their_entries(fitted):

@@ -28,6 +28,8 @@ GRACE, STOPPING = 5, 600
 INTERRUPTED = 130
 # Between two looks at whether all processes live.
 LOOK = 0.1
+# Seconds in which a process that was killed is gone.
+SETTLING = 0.5
 # What the engine says when another process is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout", "NCCL", "Timed out")
 
@@ -190,7 +192,11 @@ def _watched(team: list["subprocess.Popen[bytes]"]) -> tuple[int, int]:
     try:
         while any(p.poll() is None for p in team) and not any(p.poll() for p in team):
             time.sleep(LOOK)
-        # Who was killed falls first; those that lost a companion, or were told to stop, follow within seconds.
+        # Who was killed falls first; those that lost a companion, or were told to stop, follow within seconds. But on a
+        # busy machine it may take longer to vanish than they take to say so.
+        codes = [p.poll() or 0 for p in team]
+        if any(codes) and min(codes) >= 0:
+            time.sleep(SETTLING)
         dead = [(p.returncode, rank) for rank, p in enumerate(team) if p.poll()]
         grace = STOPPING if all(code in (0, INTERRUPTED) for code, _ in dead) else GRACE
         for process in team:

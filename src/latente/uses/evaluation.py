@@ -123,7 +123,7 @@ def check(
     its standard error, of the differences row by row.
     """
     found = annealed(ae.model_, rows, generator, chains=chains, betas=schedule(steps), start=start)
-    figures = {"rows": len(rows)} | _mean("ais_nll", -found.log_p)
+    figures: dict[str, Any] = {"rows": len(rows)} | _mean("ais_nll", -found.log_p)
     other = bounds(ae.model_, rows, samples, generator)
     if ae.model_.encode(rows).has_density:
         figures |= _mean("iw_nll", -other.log_p) | _mean("gap", found.log_p - other.log_p.double())
