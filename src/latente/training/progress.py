@@ -45,7 +45,7 @@ def line(row: dict[str, Any], history: "History") -> str:
     pieces = [f"epoch {row['epoch']:.{digits}f}{total}", f"{duration(left)} left"]
     part, where = (row["val"], "val ") if "val" in row else (row["train"], "")
     # A loss that weighs its parts, or one of several draws, is no −ELBO.
-    bound = "kl" in part and abs(part["loss"] - part["rec"] - part["kl"]) <= 0.01 * max(1.0, abs(part["loss"]))
+    bound = "kl" in part and abs(part["loss"] - part["rec"] - part["kl"]) <= 1e-3 * max(1.0, abs(part["loss"]))
     name = "−ELBO" if bound else "loss"
     pieces.append(f"{where}{name} {part['loss']:.1f}{' ↓ best' if row.get('best') else ''}")
     pieces.append(f"rec {part['rec']:.1f}")
