@@ -1,6 +1,7 @@
 """The specification of a model and its training: parts and numbers, as one JSON or TOML document."""
 
 import json
+import math
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,11 +30,12 @@ class Train:
 
     epochs, steps: length of the run; neither: planned from the number of rows. time_limit: seconds after which the run
     ends; its schedules are planned to it. lr: Adam's peak rate, reached after `lr_warmup` of the run and lowered along
-    a cosine. scale_lr: factor on it for learned scales. ema: decay of the averaged weights, 0 for none. clip: largest
-    gradient norm, in units of its own running mean. validation: share of rows held out for early stopping; patience:
-    evaluations without a better held-out loss. precision: what the nets compute in; losses are float32 always. compile:
-    whether the step goes through torch's compiler first, which takes a minute. doctor: "on", it acts in a run on what
-    it sees (docs/training.md); "off", it only says it.
+    a cosine. scale_lr: factor on it for learned scales. weight_decay: how much of the nets' matrices and kernels every
+    step takes away, times the rate (AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101). ema: decay of the averaged
+    weights, 0 for none. clip: largest gradient norm, in units of its own running mean. validation: share of rows held
+    out for early stopping; patience: evaluations without a better held-out loss. precision: what the nets compute in;
+    losses are float32 always. compile: whether the step goes through torch's compiler first, which takes a minute.
+    doctor: "on", it acts in a run on what it sees (docs/training.md); "off", it only says it.
     """
 
     epochs: int | None = None
@@ -43,6 +45,7 @@ class Train:
     lr_warmup: float = 0.05
     scale_lr: float = 10.0
     time_limit: float | None = None
+    weight_decay: float = 0.0
     ema: float = 0.999
     clip: float = 10.0
     validation: float = 0.1
@@ -64,6 +67,7 @@ class Train:
             ("lr", self.lr > 0, "above 0"),
             ("lr_warmup", 0 <= self.lr_warmup < 1, "a share from 0 to below 1"),
             ("time_limit", self.time_limit is None or self.time_limit > 0, "above 0 seconds"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
             ("ema", 0 <= self.ema < 1, "from 0 to below 1"),
             ("clip", self.clip > 0, "above 0"),
             ("validation", 0 <= self.validation < 0.9, "a share from 0 to 0.9"),

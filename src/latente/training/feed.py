@@ -102,10 +102,13 @@ class Resident(Feed):
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
         own = slice(self.team.rank, None, self.team.size)
-        for index in list(batches(self.rows, self.config.batch_size, order(self.config.seed, number)))[start:]:
+        parts = list(batches(self.rows, self.config.batch_size, order(self.config.seed, number)))[start:]
+        # At once: each copy to a GPU waits until all that it was told before is done.
+        there = torch.cat(parts).to(self.device).split([len(part) for part in parts]) if parts else ()
+        for index, place in zip(parts, there, strict=True):
             # A rest that is too small to give each process a row goes to all of them: its mean is the same.
-            mine = index if len(index) < self.team.size else index[own]
-            yield Portion(self.fit.rows(mine.to(self.device)), mine, len(index))
+            few = len(index) < self.team.size
+            yield Portion(self.fit.rows(place if few else place[own]), index if few else index[own], len(index))
 
     def some(self, n: int) -> Batch:
         return self.fit.rows(slice(0, n))

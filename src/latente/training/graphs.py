@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..model.batch import Batch
 
-# Weights above which a step's operations are long enough to hide the cost of starting them.
-SMALL = 5_000_000
+# Weights above which a step's operations are long enough to hide the cost of starting them. Convolutions of 8 million
+# are not yet so.
+SMALL = 30_000_000
 # Values that the progress takes while a warm-up lasts: each costs a recording of some milliseconds.
 STEPS = 64
 # What an objective may have that depends on the progress.

@@ -102,7 +102,8 @@ def train(
                         history.ended = stop.asked or run.why()
                         break
                     run.model.progress, run.model.generator = done, run.noise
-                    run.noise.total = portion.total if team.size > 1 else 0
+                    if isinstance(run.noise, Shared):
+                        run.noise.total = portion.total
                     terms = run.gradients(portion, run.noise)
                     finite = run.optimiser.step(done)
                     run.totals.add(terms, finite, len(portion.batch) * team.size / portion.total)
@@ -169,9 +170,11 @@ class _Run:
         if team.sharding == "full":
             # What is sharded is a copy: the caller's model gets its weights back whole, in the end.
             self.model = model = copy.deepcopy(model)
-        self.noise = Shared(device)
+        # CUDA graphs take torch's own generators alone.
+        self.noise = torch.Generator(device) if team.size == 1 else Shared(device)
         self.noise.manual_seed(config.seed)
-        self.noise.rank, self.noise.size = team.rank, team.size
+        if isinstance(self.noise, Shared):
+            self.noise.rank, self.noise.size = team.rank, team.size
         self.gradients = Gradients(model, objective, kind, config, team, choice.onednn)
         self.optimiser = Optimiser(model, config, team)
         self.guard = rescue.Guard(device)

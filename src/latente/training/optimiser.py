@@ -32,19 +32,25 @@ class Optimiser:
         self.config, self.team = config, team
         named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         # Learned scales follow the residuals, which shrink tenfold in a run: they need a rate of their own. They lie
-        # at the end.
-        named.sort(key=lambda pair: _is_scale(pair[0]))
+        # at the end; what decays, at the beginning.
+        decays = [p for n, p in named if config.weight_decay and _decays(n, p)]
+        named.sort(key=lambda pair: (_is_scale(pair[0]), all(pair[1] is not p for p in decays)))
         self.parameters = [p for _, p in named]
         # Of a sharded model this process's share, which torch holds in tensors of its own: they get copies.
         self.shards = [_local(p).detach() for p in self.parameters] if team.sharding == "full" else None
         own = [p.detach() for p in self.shards or self.parameters]
         self.sizes = [p.shape for p in own]
         scales = sum(p.numel() for p, (n, _) in zip(own, named, strict=True) if _is_scale(n))
+        pulled = sum(p.numel() for p in own[: len(decays)])
         self.weights = torch.cat([p.flatten() for p in own])
         size, device = len(self.weights), self.weights.device
         self.gradient, self.first, self.second = (torch.zeros_like(self.weights) for _ in range(3))
-        # (from, to, factor on the rate) of each stretch that has a rate of its own.
-        parts = [(0, size - scales, 1.0), (size - scales, size, config.scale_lr)]
+        # (from, to, factor on the rate, decay) of each stretch that has a rate or a decay of its own.
+        parts = [
+            (0, pulled, 1.0, config.weight_decay),
+            (pulled, size - scales, 1.0, 0.0),
+            (size - scales, size, config.scale_lr, 0.0),
+        ]
         self.parts = [part for part in parts if part[0] < part[1]]
         self.count, self.usual, self.skipped = (torch.zeros((), device=device) for _ in range(3))
         self.average = self.weights.clone() if config.ema else None
@@ -60,11 +66,14 @@ class Optimiser:
 
     def collect(self) -> Tensor:
         """All gradients as one flat tensor; a parameter without one counts as 0."""
-        for p, slot in zip(self.parameters, self.slots, strict=True):
-            if p.grad is None:
+        strange = [(slot, p.grad) for p, slot in zip(self.parameters, self.slots, strict=True) if p.grad is not slot]
+        for slot, grad in strange:
+            if grad is None:
                 slot.zero_()
-            elif p.grad is not slot:
-                slot.copy_(p.grad if self.shards is None else _local(p.grad))
+        found = [(slot, grad if self.shards is None else _local(grad)) for slot, grad in strange if grad is not None]
+        if found:
+            # In one call: on a GPU a copy takes less time than its start.
+            torch._foreach_copy_([slot for slot, _ in found], [grad for _, grad in found])
         return self.gradient
 
     @torch.no_grad()
@@ -85,8 +94,8 @@ class Optimiser:
         scale = None if clipped.device.type == "cpu" and clipped == 1.0 else clipped
         self.count += finite
         rate_now = self.slower * self.config.lr * rate(done, self.config.lr_warmup)
-        for start, end, factor in self.parts:
-            torch._fused_adam_(
+        for start, end, factor, decay in self.parts:
+            torch._fused_adamw_(
                 [self.weights[start:end]],
                 [gradient[start:end]],
                 [self.first[start:end]],
@@ -96,7 +105,7 @@ class Optimiser:
                 lr=rate_now * factor,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
-                weight_decay=0.0,
+                weight_decay=decay,
                 eps=EPS,
                 amsgrad=False,
                 maximize=False,
@@ -185,6 +194,11 @@ def _is_scale(name: str) -> bool:
     codes as scales follow the residuals; a likelihood may have nets too.
     """
     return name.startswith("moves.") or (name.startswith("likelihood.") and name.endswith("log_scale"))
+
+
+def _decays(name: str, parameter: Tensor) -> bool:
+    """Whether it is a matrix or a kernel of a net; biases, offsets, codebooks and a prior's own rows stay free."""
+    return parameter.ndim >= 2 and any(piece in ("weight", "weights") for piece in name.split(".")[-2:])
 
 
 def _local(tensor: Any) -> Tensor:

@@ -43,7 +43,7 @@ class _Fitted(PriorModule):
         n, dim = x.shape
         # A full covariance has d(d+3)/2 numbers: ask for some ten rows for each of a component's dimensions.
         k = int(max(1, min(len(self.weights), n // (10 * dim))))
-        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        seed = int(torch.randint(2**31 - 1, (), generator=generator, device=codes.device))
         ridge = 1e-6 + 1e-3 * float(x.var(0).mean())
         mixture = GaussianMixture(k, reg_covar=ridge, random_state=np.random.RandomState(seed), max_iter=200, tol=1e-2)
         with warnings.catch_warnings():
