@@ -276,3 +276,20 @@ def test_a_compiled_step_learns_what_the_step_does():
     ]
     # Joined operations round elsewhere, over 30 steps.
     assert losses[1] == pytest.approx(losses[0], abs=1e-2)
+
+
+def test_a_long_pass_over_rows_says_how_far_it_is_and_a_short_one_nothing(monkeypatch):
+    import io
+
+    from latente.training import progress
+
+    def told(quiet, wait):
+        monkeypatch.setattr(progress, "QUIET", wait)
+        stream = io.StringIO()
+        passed = progress.Passed(3000, quiet, stream)
+        for _ in range(3):
+            passed(1000)
+        return stream.getvalue().splitlines()
+
+    assert [line.split(" · ")[0] for line in told(False, 0.0)] == ["1,000 of 3,000 rows", "2,000 of 3,000 rows"]
+    assert told(False, 10.0) == told(True, 0.0) == []

@@ -107,12 +107,15 @@ def cells(table: Table, given: pd.DataFrame) -> Tensor:
 
 
 def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
-    """The table of `given` for `rows` rows: a dict for all of them ({"plan": "gold"}), a frame, or labels.
+    """The table of `given` for `rows` rows: a dict for all of them ({"plan": "gold"}) or its text ("plan=gold"), a frame,
+    or labels.
 
     Names that are left out are unknown. Raises ConfigError for a name or level that the model does not have.
     """
     labels = [c.label for c in table.columns]
     names = [str(label) for label in labels]
+    if isinstance(given, str):
+        given = parsed(given)
     if not isinstance(given, dict):
         frame = _table(given, rows)
         if len(names) == 1 and frame.shape[1] == 1:

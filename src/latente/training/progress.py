@@ -35,6 +35,30 @@ def printer(stream: TextIO | None = None) -> Callable[[dict[str, Any], "History"
     return report
 
 
+class Passed:
+    """Says on stderr, now and then, how many of `total` rows a long pass over data has done; a short one is silent."""
+
+    def __init__(self, total: int, quiet: bool, stream: TextIO | None = None) -> None:
+        self.total, self.quiet, self.stream = total, quiet, stream or sys.stderr
+        self.rows, self.start = 0, time.monotonic()
+        self.last = self.start
+
+    def __call__(self, rows: int) -> None:
+        """So many more are done."""
+        self.rows += rows
+        now = time.monotonic()
+        if not self.quiet and now - self.last >= QUIET and self.rows < self.total:
+            self.last = now
+            left = (now - self.start) / self.rows * (self.total - self.rows)
+            self.say(f"{self.rows:,} of {self.total:,} rows · {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """What begins now, where it may take long."""
+        if not self.quiet:
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+
 def line(row: dict[str, Any], history: "History") -> str:
     """One evaluation in words. Losses in nats per row."""
     done = row["share"]

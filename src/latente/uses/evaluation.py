@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..estimator import Autoencoder, _seed
+from ..kinds.sources import Source
 from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
@@ -18,6 +19,7 @@ from ..model.latents.codes import usage
 from ..model.model import Model
 from ..training import baseline
 from ..training.doctor import active_units
+from ..training.progress import Passed
 from . import curves
 from .fidelity import of_samples
 
@@ -39,6 +41,7 @@ def evaluate(
     start: str = "prior",
     rate_distortion: bool = False,
     fidelity: bool = False,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """See `latente.evaluate`."""
     _require(ae, samples, ais, steps, start, rate_distortion)
@@ -50,7 +53,9 @@ def evaluate(
     by_dim: Tensor | None = None  # the KL of each dimension, summed over rows, where it has a closed form
     density, discrete, cells = True, True, 0
     model_error = pca_error = spread = 0.0
-    for batch in ae.batches(data):
+    raw = ae.rows(data)
+    passed = Passed(sum(raw.sizes) if isinstance(raw, Source) else len(raw), quiet)
+    for batch in ae.prepared(raw):
         parts.append(bounds(ae.model_, batch, samples, generator))
         with torch.no_grad():
             q = ae.model_.encode(batch)
@@ -70,6 +75,7 @@ def evaluate(
         many.add(batch)
         if moments is not None:
             moments.add(x, complete=bool(as_mask(batch).all()))
+        passed(len(batch))
     found = Bounds(*(torch.cat([getattr(p, name) for p in parts]) for name in ("log_p", "rec", "kl")))
     figures: dict[str, Any] = {"rows": len(found.rec), "dim": ae._n_features_out}
     figures |= _bounds(found, samples if q.has_density else 1, density, cells if discrete else 0)
@@ -87,8 +93,10 @@ def evaluate(
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
     if ais:
+        passed.say(f"annealed importance sampling: {len(few.batch)} rows, {ais} chains, {steps} steps")
         figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)
     if moments is not None:
+        passed.say(f"rate and distortion: {len(few.batch)} rows at {len(curves.BETAS)} betas")
         figures |= curves.rate_distortion(ae.model_, few.batch, moments, ais or 16, steps, generator)
     if fidelity:
         figures["fidelity"] = of_samples(ae, data, seed)

@@ -21,7 +21,6 @@ def decode(
     Raises DataError if the number of columns is not that of the latent space.
     """
     from ..errors import ConfigError
-    from ..kinds.given import parsed
 
     if of not in ("mean", "mode", "sample"):
         raise ConfigError(f"--of is mean, mode or sample, not {of!r}")
@@ -29,5 +28,4 @@ def decode(
         # A file may carry labels or deviations beside the codes: those are called z0, z1, …
         named = [c for c in codes.columns if str(c)[:1] == "z" and str(c)[1:].isdigit()]
         codes = codes[named] if named else codes
-    told: Any = parsed(given) if isinstance(given, str) else given
-    return model.decode(codes, of, seed, told)
+    return model.decode(codes, of, seed, given)

@@ -27,6 +27,7 @@ def evaluate(
         bool, "compare samples with the rows: Fréchet distance, precision, recall, a classifier"
     ] = False,
     seed: Annotated[int, "seed of the draws"] = 0,
+    quiet: Annotated[bool, "say nothing on stderr while it computes"] = False,
 ) -> dict[str, Any]:
     """Bounds on −log p(x) in nats per row, reconstruction, KL, active units, and PCA of the same size beside it.
 
@@ -54,7 +55,7 @@ def evaluate(
     """
     from ..uses import evaluation
 
-    return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity)
+    return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity, quiet)
 
 
 def ready(target: "Path", rate_distortion: bool = False, **_: Any) -> None:

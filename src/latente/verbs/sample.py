@@ -21,7 +21,4 @@ def sample(
     z is drawn from the prior. From Python, `given` may be a dict. Raises ConfigError if n is below 1, or if `given`
     names what the model was not conditioned on, or a value that it does not know.
     """
-    from ..kinds.given import parsed
-
-    told: Any = parsed(given) if isinstance(given, str) else given
-    return model.sample(n, random_state=seed, of=of, given=told)
+    return model.sample(n, random_state=seed, of=of, given=given)
