@@ -107,8 +107,8 @@ def cells(table: Table, given: pd.DataFrame) -> Tensor:
 
 
 def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
-    """The table of `given` for `rows` rows: a dict for all of them ({"plan": "gold"}), its text ("plan=gold"), a frame, or
-    labels.
+    """The table of `given` for `rows` rows: a dict for all of them ({"plan": "gold"}), its text ("plan=gold"), a frame,
+    or labels.
 
     Names that are left out are unknown. Raises ConfigError for a name or level that the model does not have.
     """
