@@ -183,7 +183,7 @@ def test_its_weights_are_trained_at_the_nets_rate_and_the_written_out_step_knows
     assert len(found[0][1]) == len(found[1][1]) > len(list(model.likelihood.parameters()))
     for a, b in zip(found[0][1], found[1][1], strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-5 * max(1.0, float(b.abs().max())))
-    assert [factor for _, _, factor in Optimiser(model, Train()).parts] == [1.0]
+    assert [factor for _, _, factor, _ in Optimiser(model, Train()).parts] == [1.0]
 
 
 class _Known:

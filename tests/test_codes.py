@@ -224,9 +224,14 @@ def test_a_loaded_model_has_the_same_codebook_and_prior(fitted, tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["elbo", "iwae"])
-def test_an_objective_that_needs_a_density_is_refused_on_codes(objective):
-    with pytest.raises(ConfigError, match=f"{objective}.*needs log q.*\n\nhint: use objective 'ae'"):
+def test_an_objective_that_needs_a_density_is_refused_on_codes_with_a_way_that_goes(objective):
+    with pytest.raises(ConfigError, match=f"{objective}.*needs log q.*'codes'.*\n\nhint: --set objective=ae, or"):
         Autoencoder("vq-vae", objective=objective, dim=2, steps=2).fit(plane(50))
+    with pytest.raises(ConfigError, match=r"needs log q(.|\n)*hint: --set objective=ae --set prior=autoregressive, or"):
+        Autoencoder(objective=objective, latent="codes", dim=2, steps=2).fit(plane(50))
+    for way in ({"objective": "ae", "prior": "autoregressive"}, {"latent": "gaussian", "prior": "standard"}):
+        parts = {"objective": objective, "latent": "codes"} | way
+        assert Autoencoder(**parts, dim=2, steps=2).fit(plane(50)).history_.steps == 2
 
 
 def trained(slots=None, stop_at=0, patience=100):

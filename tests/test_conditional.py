@@ -181,7 +181,7 @@ def test_y_is_ignored_unless_asked_for(dots):
 @pytest.mark.parametrize(
     ("condition", "y", "error", "words"),
     [
-        (True, None, ConfigError, "asks for labels"),
+        (True, None, ConfigError, "data bring none"),
         ("plam", None, ConfigError, "no column 'plam'"),
         (["height", "plan", "weight"], None, ConfigError, "every column is given"),
         (True, [1, 2, 3], DataError, "3 labels"),
@@ -205,3 +205,27 @@ def test_the_command_line_conditions_and_samples(plans, tmp_path):
     assert all(",gold," in row for row in done.stdout.splitlines()[1:])
     odd = latente("sample", "run", "--given", "plan=silver")
     assert (odd.returncode, "has no value 'silver'" in odd.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "told"), [("vae", False), ("sphere", True), ("vq-vae", True)])
+def test_the_doctor_says_where_a_prior_cannot_be_told(plans, name, told):
+    ae = lt.Autoencoder(name, dim=3, condition="plan", steps=60, random_state=0).fit(plans)
+    assert any("the prior is not told" in finding for finding in ae.history_.findings) is told
+
+
+def test_a_column_is_not_left_out_and_given_at_once(plans, tmp_path):
+    with pytest.raises(ConfigError, match=r"both left out(.|\n)*leave out --label-col"):
+        lt.fit(plans, label_col="plan", condition_col=["plan"], quiet=True)
+
+
+def test_samples_of_a_runs_folder_have_a_row_for_each_value_that_can_be_given():
+    from latente.uses import pictures
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    ae = lt.Autoencoder("vae", condition=True, dim=2, steps=2, random_state=0).fit(x, np.arange(60) % 3)
+    plain = lt.Autoencoder("vae", dim=2, steps=2, random_state=0).fit(x)
+    sheets = [pictures._drawn(one)[0] for one in (ae, plain)]
+    # Three rows of ten with their names on the left, against ten rows of ten.
+    assert sheets[0].shape[0] < 0.35 * sheets[1].shape[0]
+    assert sheets[0].shape[1] > sheets[1].shape[1]

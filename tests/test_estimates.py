@@ -263,6 +263,7 @@ def test_the_curve_of_a_gaussian_model_is_written_as_a_picture_and_a_table(peopl
     assert rates[-1] > 1
     assert distortions[-1] < distortions[0]
     assert len(found["rate_distortion_gaussian"]) == len(rates)
+    assert "chains carry the estimate" in found["rate_distortion_note"]
     encoder = found["rate_distortion_encoder"]
     # At β = 1 rate and distortion are −log p(x) together, and the encoder's are the ELBO: with 4 chains to a nat.
     at = next(p for p in found["rate_distortion"] if p["beta"] == 1)

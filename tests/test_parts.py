@@ -77,3 +77,12 @@ def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(ConfigError) as caught:
         recipe("beta_vae")
     assert caught.value.hint == "did you mean 'beta-vae'?"
+
+
+def test_a_hint_is_what_can_be_typed():
+    with pytest.raises(ConfigError, match=r"hint: --set objective.beta=2"):
+        recipe("vae").override("beta", 2)
+    with pytest.raises(ConfigError, match="did you mean 'vae'"):
+        recipe("VAE")
+    with pytest.raises(ConfigError, match="known: ae"):
+        recipe("nowhere.toml")

@@ -122,7 +122,9 @@ def test_a_streamed_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, monk
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "npy", "folder"])
+@pytest.mark.parametrize(
+    "form", ["csv", "parquet", *(pytest.param(f, marks=pytest.mark.slow) for f in ("npy", "folder"))]
+)
 def test_a_streamed_fit_learns_what_a_fit_in_memory_does(tmp_path, form):
     table = frame(3000).drop(columns="number")
     path = tmp_path / f"data.{form}"

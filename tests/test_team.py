@@ -69,7 +69,7 @@ def test_rows_are_swapped_with_rows_of_the_same_process():
     assert set(others(4, generator, torch.device("cpu")).tolist()) <= set(range(4))
 
 
-@pytest.mark.parametrize("sharding", ["none", "full"])
+@pytest.mark.parametrize("sharding", ["none", pytest.param("full", marks=pytest.mark.slow)])
 def test_two_processes_learn_as_one_does(tmp_path, data, sharding):
     options = {"epochs": 6, "dim": 2, "quiet": True}
     lt.fit(str(data), output=tmp_path / "one", **options)
@@ -121,6 +121,7 @@ def rank_of(pid):
     return pairs[b"RANK"].decode()
 
 
+@pytest.mark.slow
 def test_torchrun_starts_a_team_too(tmp_path, data):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     more = ["-m", "latente", "fit", str(data), "-o", str(tmp_path / "run"), "--epochs", "2", "--dim", "2", "--quiet"]

@@ -150,7 +150,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         spec = self._set(spec, "kind")
         raw, given = apart(raw, self._condition, y)
         if self._condition and given is None:
-            raise ConfigError("condition=True asks for labels, and there are none", hint="fit(X, y)")
+            raise ConfigError(
+                "the model is to be conditioned on labels, and these data bring none",
+                hint="pictures: a folder for each label, or idx files with their labels beside them; Python: fit(X, y)",
+            )
         self.condition_: Table | None = None
         if given is not None:
             table = Table().learn(given)
@@ -338,7 +341,10 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """What is given of `rows` rows as a table; of a model with a condition, all unknown if nothing is said."""
         if self.condition_ is None:
             if given is not None:
-                raise ConfigError("the model is not conditional: nothing can be given", hint="fit it with condition=")
+                raise ConfigError(
+                    "the model is not conditional: nothing can be given",
+                    hint="fit it with --condition-col (condition=)",
+                )
             return None
         return chosen(self.condition_, {} if given is None else given, rows)
 

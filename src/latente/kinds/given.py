@@ -38,7 +38,7 @@ def apart(raw: Any, names: Names, y: Any = None) -> tuple[Any, pd.DataFrame | No
     if not hasattr(raw, "columns"):
         raise ConfigError(
             f"condition names the column {next(iter(names))!r}, and these rows have no names",
-            hint="condition=True takes the y of fit(X, y)",
+            hint="--condition-col label: of pictures the folder or the labels file; Python: condition=True, fit(X, y)",
         )
     have = list(raw.columns)
     for name in names:
@@ -76,7 +76,7 @@ def parsed(text: str) -> dict[str, Any]:
     for piece in text.split(","):
         left, equals, right = piece.partition("=")
         if not equals and not name:
-            raise ConfigError(f"--given takes NAME=VALUE, not {piece!r}", hint="--given plan=gold,age=60")
+            raise ConfigError(f"--given takes NAME=VALUE, not {piece!r}", hint="as in --given plan=gold,age=60")
         if not equals:
             found[name] += f",{piece}"
             continue
@@ -129,11 +129,16 @@ def chosen(table: Table, given: Any, rows: int) -> pd.DataFrame:
         column = table.columns[names.index(name)]
         levels = getattr(column, "levels", None)
         if levels is not None and value is not None and str(value) not in map(str, levels):
-            raise ConfigError(f"{name!r} has no value {value!r}", hint=nearest(str(value), map(str, levels)))
+            raise ConfigError(f"{name!r} has no value {value!r}", hint=nearest(str(value), _in_order(levels)))
         if isinstance(column, (Numeric, Datetime)) and value is not None:
             _require_in_range(column, value)
     values = {c.label: [_as_level(c, given.get(n))] * rows for n, c in zip(names, table.columns, strict=True)}
     return pd.DataFrame(values)
+
+
+def _in_order(levels: Any) -> list[str]:
+    """Levels as words, numbers among them by size."""
+    return sorted(map(str, levels), key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
 
 
 def _require_in_range(column: Numeric | Datetime, value: Any) -> None:

@@ -253,4 +253,4 @@ def require_kind(path: Path, found: str, wanted: str, more: str = "") -> None:
     """DataError if what a place holds is not of the wanted kind."""
     if wanted not in ("auto", found):
         nouns = {"table": "a table", "image": "pictures"}
-        raise DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"use kind={found!r}")
+        raise DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"--kind {found}")

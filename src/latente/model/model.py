@@ -98,7 +98,7 @@ class Pass:
         if not self.q.has_density:
             raise ConfigError(
                 f"objective {name!r} needs log q(z|x), which this latent does not have",
-                hint="use objective 'ae', or a latent with a density such as 'gaussian'",
+                hint="--set objective=ae, or a latent with a density: --set latent=gaussian",
             )
 
 

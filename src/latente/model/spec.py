@@ -120,9 +120,12 @@ class Spec:
     def override(self, path: str, value: Any) -> "Spec":
         """This spec with one setting changed: override("objective.beta", 4.0), override("nets", "conv")."""
         head, _, key = path.partition(".")
-        if head not in (*ROLES, "train"):
-            raise ConfigError(f"there is no setting {path!r}", hint=nearest(head, (*ROLES, "train")))
         document = self.to_json()
+        if head not in (*ROLES, "train"):
+            # `beta` is meant as `objective.beta`.
+            whole = [f"--set {role}.{head}" for role, part in document.items() if not key and part and head in part]
+            hint = " or ".join(f"{one}={value}" for one in whole) or nearest(head, (*ROLES, "train"))
+            raise ConfigError(f"there is no setting {path!r}", hint=hint)
         if not key:
             document[head] = value if not hasattr(value, "role") else to_json(value)
         elif document[head] is None:
@@ -148,12 +151,20 @@ class Spec:
         return model
 
     def _together(self) -> None:
-        """Refuse a latent and a prior that do not go together."""
+        """Refuse a latent that does not go with the objective, or with the prior."""
         on, over = (getattr(part, "support", "numbers") for part in (self.latent, self.prior))
+        priors = [n for n in names("prior") if _support(n) == on]
+        if getattr(self.objective, "needs_density", False) and not getattr(self.latent, "density", True):
+            # A hint that leads to the next refusal is none.
+            more, other = ("" if on == over else f" --set prior={priors[0]}"), ("" if over == "numbers" else "standard")
+            raise ConfigError(
+                f"objective {self.objective.name!r} needs log q(z|x), which latent {self.latent.name!r} does not have",
+                hint=f"--set objective=ae{more}, or --set latent=gaussian{other and f' --set prior={other}'}",
+            )
         if on != over:
             raise ConfigError(
                 f"latent {self.latent.name!r} gives {on}, and prior {self.prior.name!r} is over {over}",
-                hint=" or ".join(f"--set prior={n}" for n in names("prior") if _support(n) == on),
+                hint=" or ".join(f"--set prior={n}" for n in priors),
             )
         if getattr(self.prior, "mixes", False) and not getattr(self.latent, "mixes", True):
             raise ConfigError(
@@ -199,7 +210,7 @@ def recipes() -> list[str]:
 def recipe(source: Any) -> Spec:
     """A spec from a recipe's name, a .toml or .json file, a document, or a spec.
 
-    Raises ConfigError for an unknown name, DataError for a file that is not there or cannot be read.
+    Raises ConfigError for an unknown name or a file that is not there, DataError for one that cannot be read.
     """
     if isinstance(source, Spec):
         return source
@@ -210,10 +221,12 @@ def recipe(source: Any) -> Spec:
         try:
             content = Path(text).read_text(encoding="utf-8")
             return Spec.from_json(tomllib.loads(content) if text.endswith(".toml") else json.loads(content))
+        except FileNotFoundError:
+            raise ConfigError(f"there is no recipe file {text}", hint=f"known: {', '.join(recipes())}") from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"the recipe {text} cannot be read: {error}", hint="latente fit --help") from None
     if text not in recipes():
-        raise ConfigError(f"there is no recipe called {text!r}", hint=nearest(text, recipes()))
+        raise ConfigError(f"there is no recipe called {text!r}", hint=nearest(text.lower(), recipes()))
     return Spec.from_json(tomllib.loads((_folder() / f"{text}.toml").read_text(encoding="utf-8")))
 
 

@@ -100,7 +100,7 @@ def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "Hist
             found += _beside_pca(model, few, held_out, dim)
             found += _range(model, few, held_out, kind)
             found += _unscaled(model, held_out, kind)
-    found += [*_codes(model, q), *_no_bound(objective), *_events(history), *_busy(history)]
+    found += [*_codes(model, q), *_untold(model), *_no_bound(objective), *_events(history), *_busy(history)]
     # A stable sort: of equally grave ones the order above.
     texts = [text for _, text in sorted(found, key=lambda f: -f[0])]
     if found and max(found)[0] > REMARK:
@@ -164,6 +164,16 @@ def _missed(model: Model, rows: Batch) -> float:
     return float(np.square(x - expected).sum()) / max(float(np.square(x - x.mean(0)).sum()), 1e-12)
 
 
+def _untold(model: Model) -> list[Finding]:
+    """Whether the prior of a conditional model is one that cannot be told what is given."""
+    if model.condition is None or getattr(model, "moves", model) is not None:
+        return []
+    words = (
+        "the prior is not told what is given, which a codebook's and a sphere's cannot be: samples may not follow it"
+    )
+    return [(REMARK, words)]
+
+
 def _too_short(history: "History", model: Model, rows: Batch) -> list[Finding]:
     """Whether the run ended before anything can be said of it, or while the held-out loss was still falling."""
     epochs = history.rows[-1]["epoch"] if history.rows else 0.0
@@ -176,7 +186,7 @@ def _too_short(history: "History", model: Model, rows: Batch) -> list[Finding]:
             (
                 SHORT,
                 f"the run was far too short: {history.steps} steps, {epochs:.1f} epochs; {gives}. Give it more "
-                "(--epochs, --time-limit) or smaller nets (--set nets=mlp --set nets.widths=[128])",
+                "(--epochs, --time-limit)",
             )
         ]
     losses = [r["val"]["loss"] for r in _rows(history)]

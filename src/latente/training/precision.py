@@ -61,10 +61,10 @@ def device_of(wanted: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "device 'cuda' was asked for, and this machine has none that torch can use", hint="device='cpu'"
+            "device 'cuda' was asked for, and this machine has none that torch can use", hint="--device cpu"
         )
     if wanted not in ("cpu", "cuda"):
-        raise ConfigError(f"there is no device called {wanted!r}", hint="device='auto', 'cpu' or 'cuda'")
+        raise ConfigError(f"there is no device called {wanted!r}", hint="--device auto, cpu or cuda")
     return wanted
 
 

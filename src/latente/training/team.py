@@ -28,8 +28,8 @@ GRACE, STOPPING = 5, 600
 INTERRUPTED = 130
 # Between two looks at whether all processes live.
 LOOK = 0.1
-# Seconds in which a process that was killed is gone.
-SETTLING = 0.5
+# Seconds in which a process that was killed is gone, on a machine however busy.
+SETTLING = 5
 # What the engine says when another process is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout", "NCCL", "Timed out")
 
@@ -194,9 +194,11 @@ def _watched(team: list["subprocess.Popen[bytes]"]) -> tuple[int, int]:
             time.sleep(LOOK)
         # Who was killed falls first; those that lost a companion, or were told to stop, follow within seconds. But on a
         # busy machine it may take longer to vanish than they take to say so.
-        codes = [p.poll() or 0 for p in team]
-        if any(codes) and min(codes) >= 0:
-            time.sleep(SETTLING)
+        until = time.monotonic() + SETTLING
+        while (
+            any(p.poll() is None for p in team) and min(p.poll() or 0 for p in team) >= 0 and time.monotonic() < until
+        ):
+            time.sleep(LOOK)
         dead = [(p.returncode, rank) for rank, p in enumerate(team) if p.poll()]
         grace = STOPPING if all(code in (0, INTERRUPTED) for code, _ in dead) else GRACE
         for process in team:

@@ -54,9 +54,10 @@ class Moments:
 
 def rate_distortion(
     model: Model, rows: Batch, moments: Moments, chains: int, steps: int, generator: torch.Generator
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], float]:
     """The curve of the model, the point (KL, reconstruction) where its encoder is, on the same rows, and the curve of a
-    Gaussian with the covariance of all rows where the likelihood is Gaussian.
+    Gaussian with the covariance of all rows where the likelihood is Gaussian; and how many chains carry the curve, on
+    average over rows.
     """
     betas = schedule(steps, BETAS[-1], BETAS)
     found = annealed(model, rows, generator, chains=chains, betas=betas)
@@ -71,7 +72,7 @@ def rate_distortion(
     scale = _scale(px, rows.x.shape[1:])
     if scale is not None and moments.usable:
         figures["rate_distortion_gaussian"] = [_point(*p) for p in gaussian(moments.covariance, scale)]
-    return figures
+    return figures, float(found.share.mean()) * chains
 
 
 def _scale(px: Dist, cells: tuple[int, ...]) -> Tensor | None:
@@ -135,6 +136,8 @@ def plot(figures: dict[str, Any], path: Path) -> list[Path]:
     # At no rate at all the distortion is far above all else: the axis begins where a row's cells count a little.
     seen = [p["distortion"] for p in figures["rate_distortion"] if p["beta"] >= SHOWN]
     seen += [own["distortion"]] if own else []
+    if "rate_distortion_note" in figures:
+        axes.set_title(figures["rate_distortion_note"], fontsize="x-small", wrap=True)
     margin = 0.1 * (max(seen) - min(seen))
     axes.set_ylim(min(seen) - margin, max(seen) + margin)
     axes.set(xlabel="rate, nats per row", ylabel="distortion −log p(x|z), nats per row")

@@ -97,7 +97,11 @@ def evaluate(
         figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)
     if moments is not None:
         passed.say(f"rate and distortion: {len(few.batch)} rows at {len(curves.BETAS)} betas")
-        figures |= curves.rate_distortion(ae.model_, few.batch, moments, ais or 16, steps, generator)
+        chains = ais or 16
+        curve, effective = curves.rate_distortion(ae.model_, few.batch, moments, chains, steps, generator)
+        figures |= curve
+        if chains > 1 and effective < LONELY:
+            figures["rate_distortion_note"] = lonely(effective, chains, steps)
     if fidelity:
         figures["fidelity"] = of_samples(ae, data, seed)
     return figures
@@ -144,11 +148,16 @@ def check(
         "effective_chains": effective,
     }
     if chains > 1 and effective < LONELY:
-        figures["note"] = (
-            f"{effective:.1f} of {chains} chains carry the estimate, which is then far above −log p(x): "
-            f"--ais-steps {4 * steps}, or --ais-start posterior"
-        )
+        figures["note"] = f"{lonely(effective, chains, steps)}, or --ais-start posterior"
     return figures
+
+
+def lonely(effective: float, chains: int, steps: int) -> str:
+    """What too few chains mean, and what helps."""
+    return (
+        f"{effective:.1f} of {chains} chains carry the estimate, which is then far above −log p(x): "
+        f"--ais-steps {4 * steps}"
+    )
 
 
 def _mean(name: str, nats: Tensor) -> dict[str, float]:

@@ -18,8 +18,9 @@ FRAMES, WIDE = 25, 500
 
 
 def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
-    """reconstructions.png (five rows of originals, each above its reconstructions), samples.png (100 draws),
-    interpolation.png and .gif (five ways from one picture to another), traversal.png (what each dimension does).
+    """reconstructions.png (five rows of originals, each above its reconstructions), samples.png (100 draws, or a row of
+    draws for each value that can be given), interpolation.png and .gif (five ways from one picture to another),
+    traversal.png (what each dimension does).
     """
     pixels, _ = as_pictures(raw)
     # Evenly over the data: a folder of class folders shows every class.
@@ -31,7 +32,7 @@ def album(ae: Autoencoder, raw: Any, folder: Path) -> None:
     for start in range(0, len(chosen) - across + 1, across):
         pairs += [*rgb(chosen[start : start + across]), *redone[start : start + across]]
     write(sheet(np.stack(pairs), across), folder / "reconstructions.png")
-    write(sheet(rgb(ae.sample(ACROSS**2, random_state=0)), ACROSS), folder / "samples.png")
+    write(_drawn(ae), folder / "samples.png")
     # From each tenth picture to one half of the data away: another class, where there are any.
     n = len(codes)
     ends = [(codes[i * n // WAYS], codes[(i * n // WAYS + n // 2) % n]) for i in range(min(WAYS, n))]
@@ -48,6 +49,18 @@ def write_walk(ae: Autoencoder, way: Walk, steps: int, target: Path) -> list[Pat
     written = write(_walked(ae, way, steps), target.with_suffix(".png"))
     film = _film(ae, codes, math.ceil(math.sqrt(len(codes))), way.told)
     return written + write(film, target.with_suffix(".gif"))
+
+
+def _drawn(ae: Autoencoder) -> np.ndarray:
+    """A sheet of samples: of a model that is given one name, a row for each of its values, the first ten."""
+    columns = () if ae.condition_ is None else ae.condition_.columns
+    levels = list(getattr(columns[0], "levels", ()) if len(columns) == 1 else ())
+    if not levels:
+        return sheet(rgb(ae.sample(ACROSS**2, random_state=0)), ACROSS)
+    levels = sorted(levels, key=str)[:ACROSS]
+    told = [{str(columns[0].label): level} for level in levels]
+    rows = [rgb(ae.sample(ACROSS, random_state=i, given=given)) for i, given in enumerate(told)]
+    return sheet(np.concatenate(rows), ACROSS, [str(level) for level in levels])
 
 
 def rgb(pictures: np.ndarray) -> np.ndarray:

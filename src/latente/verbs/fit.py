@@ -71,6 +71,11 @@ def fit(
         usual: dict[str, Any] = fit.__kwdefaults__ or {}
         given = {k: v for k, v in locals().items() if k in usual and v != usual[k]}
         return runs.fit_together(data, given, processes)
+    if label_col is not None and label_col in (condition_col or ()):
+        raise ConfigError(
+            f"the column {label_col!r} is both left out (--label-col) and given (--condition-col)",
+            hint="leave out --label-col: what is given is not part of the code anyway",
+        )
     started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
     options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col, "stream": stream}

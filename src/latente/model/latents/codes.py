@@ -220,6 +220,7 @@ class Codes:
     commitment: float = 0.25
 
     support = "codes"
+    density = False
     searches = True  # q(z|x) is found by a search, not by a formula
 
     def __post_init__(self) -> None:

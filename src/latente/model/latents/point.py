@@ -53,6 +53,7 @@ class Point:
 
     dim: int = 16
     mixes = False
+    density = False
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, self, "dim", "1 or more")

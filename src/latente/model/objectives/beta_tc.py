@@ -33,6 +33,7 @@ class BetaTc:
 
     beta: float = 6.0
     warmup: float = 0.1
+    needs_density = True
 
     def __post_init__(self) -> None:
         require(self.beta >= 0, self, "beta", "0 or more")

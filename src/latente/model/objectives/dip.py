@@ -32,6 +32,7 @@ class Dip:
     off_diagonal: float = 10.0
     diagonal: float = 10.0
     warmup: float = 0.1
+    needs_density = True
 
     def __post_init__(self) -> None:
         require(self.of in ("means", "draws"), self, "of", "'means' or 'draws'")

@@ -48,6 +48,7 @@ class Elbo:
     aggressive: float = 0.0
     turns: int = 5
     path: bool = False
+    needs_density = True
 
     def __post_init__(self) -> None:
         require(self.beta >= 0, self, "beta", "0 or more")

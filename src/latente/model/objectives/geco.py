@@ -35,6 +35,7 @@ class Geco:
 
     tolerance: float = 0.1
     speed: float = 0.01
+    needs_density = True
 
     def __post_init__(self) -> None:
         require(0 < self.tolerance < 1, self, "tolerance", "a share between 0 and 1")

@@ -33,6 +33,7 @@ class Iwae:
     rise: float = 0.0
     single: float = 0.0
     warmup: float = 0.0
+    needs_density = True
 
     def __post_init__(self) -> None:
         require(1 <= self.samples <= MOST, self, "samples", f"between 1 and {MOST:,}")
