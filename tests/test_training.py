@@ -293,3 +293,17 @@ def test_a_long_pass_over_rows_says_how_far_it_is_and_a_short_one_nothing(monkey
 
     assert [line.split(" · ")[0] for line in told(False, 0.0)] == ["1,000 of 3,000 rows", "2,000 of 3,000 rows"]
     assert told(False, 10.0) == told(True, 0.0) == []
+
+
+@pytest.mark.parametrize("recipe_", ["vae", "ae"])
+def test_a_model_whose_numbers_are_not_finite_is_not_kept(recipe_, tmp_path):
+    with pytest.raises(ConfigError, match=r"diverged(.|\n)*train.lr=1e-4"):
+        Autoencoder(recipe_, dim=2, epochs=2, random_state=0, settings={"train.lr": 1e30}).fit(line_data())
+
+
+def test_settings_that_float32_or_a_batch_cannot_hold_are_refused():
+    for settings in ({"objective.beta": 1e300}, {"objective.free_bits": 1e300}, {"train.batch_size": 2**63}):
+        with pytest.raises(ConfigError, match="must be"):
+            Autoencoder("vae", epochs=2, settings=settings).fit(line_data())
+    ae = Autoencoder("vae", epochs=2, settings={"train": {"lr": 2e-3}}).fit(line_data())
+    assert (ae.spec_.train.lr, ae.spec_.train.epochs) == (2e-3, 2)

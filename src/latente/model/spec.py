@@ -64,6 +64,7 @@ class Train:
             ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
             ("steps", self.steps is None or self.steps >= 1, "1 or more"),
             ("batch_size", self.batch_size >= 2, "2 or more: a batch of one row teaches nothing but noise"),
+            ("batch_size", self.batch_size < 1 << 31, "below 2,147,483,648"),
             ("lr", self.lr > 0, "above 0"),
             ("lr_warmup", 0 <= self.lr_warmup < 1, "a share from 0 to below 1"),
             ("time_limit", self.time_limit is None or self.time_limit > 0, "above 0 seconds"),
@@ -127,7 +128,8 @@ class Spec:
             hint = " or ".join(f"{one}={value}" for one in whole) or nearest(head, (*ROLES, "train"))
             raise ConfigError(f"there is no setting {path!r}", hint=hint)
         if not key:
-            document[head] = value if not hasattr(value, "role") else to_json(value)
+            value = value if not hasattr(value, "role") else to_json(value)
+            document[head] = document[head] | value if head == "train" and isinstance(value, dict) else value
         elif document[head] is None:
             raise ConfigError(
                 f"{path!r} is set, but this specification has no {head}", hint=f"--set {head}=NAME before it"

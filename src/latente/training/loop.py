@@ -32,7 +32,7 @@ from .fused import known
 from .gradients import Gradients, Objective
 from .optimiser import Optimiser
 from .precision import Choice, device_of, kernels_of, threads_for
-from .settle import EVAL_ROWS, gather, settle
+from .settle import EVAL_ROWS, gather, require_numbers, settle
 from .stop import Stop
 from .team import ALONE, Team
 from .totals import Totals
@@ -402,6 +402,7 @@ class _Run:
             gather(self.model, model)
         # From here on in full precision, as the model will be used.
         model.progress, model.low_precision = 1.0, False
+        require_numbers(model, self.feed, self.kind)
         settle(model, self.feed, self.kind, self.config)
         history.verdict, history.findings = doctor.examine(model, self.feed, self.kind, self.objective, history)
         model.generator = None

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ..errors import ConfigError
 from ..kinds.base import Kind
 from ..model.model import Model
 from ..model.spec import Train
@@ -20,6 +21,21 @@ def gather(sharded: Model, plain: Model) -> None:
     for name, tensor in (*plain.named_parameters(), *plain.named_buffers()):
         whole = found[name]
         tensor.copy_(whole.full_tensor() if hasattr(whole, "full_tensor") else whole)
+
+
+@torch.no_grad()
+def require_numbers(model: Model, feed: Feed, kind: Kind) -> None:
+    """Raise ConfigError where codes or expectations of rows are not finite: such a model is of no use, and is not kept."""
+    model.eval()
+    batch = kind.prepare(feed.some(EVAL_ROWS))
+    model.generator = None
+    q = model.encode(batch)
+    if not (
+        torch.isfinite(q.mean).all() and torch.isfinite(model.decode(q.mean, model.given(batch)).expectation).all()
+    ):
+        raise ConfigError(
+            "the run diverged: what the model gives is not finite, and it was not kept", hint="--set train.lr=1e-4"
+        )
 
 
 @torch.no_grad()

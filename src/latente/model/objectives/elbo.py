@@ -12,6 +12,8 @@ from ..model import Loss, Model, Pass
 
 # Draws a row: more do not fit a batch of two in memory, and change nothing.
 MOST = 10_000
+# A price, or nats, that float32 can still multiply.
+HEAVIEST = 1e30
 
 
 @part("objective", "elbo")
@@ -51,13 +53,13 @@ class Elbo:
     needs_density = True
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, self, "beta", "0 or more")
+        require(0 <= self.beta <= HEAVIEST, self, "beta", f"between 0 and {HEAVIEST:g}")
         require(0 <= self.warmup <= 1, self, "warmup", "a share between 0 and 1")
         require(self.cycles >= 1, self, "cycles", "1 or more")
-        require(self.free_bits >= 0, self, "free_bits", "0 or more")
+        require(0 <= self.free_bits <= HEAVIEST, self, "free_bits", f"between 0 and {HEAVIEST:g}")
         require(1 <= self.samples <= MOST, self, "samples", f"between 1 and {MOST:,}")
         require(self.capacity is None or self.capacity >= 0, self, "capacity", "0 or more")
-        require(self.gamma >= 0, self, "gamma", "0 or more")
+        require(0 <= self.gamma <= HEAVIEST, self, "gamma", f"between 0 and {HEAVIEST:g}")
         require(0 <= self.aggressive <= 1, self, "aggressive", "a share between 0 and 1")
         require(self.turns >= 2, self, "turns", "2 or more")
         if self.capacity is not None:
