@@ -12,6 +12,8 @@ from .feed import Feed
 
 # Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
 EVAL_ROWS = 1024
+# Rows that show whether a model gives numbers at all.
+FEW = 256
 
 
 @torch.no_grad()
@@ -25,14 +27,11 @@ def gather(sharded: Model, plain: Model) -> None:
 
 @torch.no_grad()
 def require_numbers(model: Model, feed: Feed, kind: Kind) -> None:
-    """Raise ConfigError where codes or expectations of rows are not finite: such a model is of no use, and is not kept."""
+    """Raise ConfigError where codes of rows are not finite, or densities no numbers: such a model is of no use to keep."""
     model.eval()
-    batch = kind.prepare(feed.some(EVAL_ROWS))
-    model.generator = None
-    q = model.encode(batch)
-    if not (
-        torch.isfinite(q.mean).all() and torch.isfinite(model.decode(q.mean, model.given(batch)).expectation).all()
-    ):
+    batch = kind.prepare(feed.some(FEW))
+    codes = model.encode(batch).mean
+    if not torch.isfinite(codes).all() or model.mean_of(batch).seen(batch.x, batch.observed).isnan().any():
         raise ConfigError(
             "the run diverged: what the model gives is not finite, and it was not kept", hint="--set train.lr=1e-4"
         )
