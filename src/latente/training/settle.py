@@ -27,7 +27,7 @@ def gather(sharded: Model, plain: Model) -> None:
 
 @torch.no_grad()
 def require_numbers(model: Model, feed: Feed, kind: Kind) -> None:
-    """Raise ConfigError where codes of rows are not finite, or densities no numbers: such a model is of no use to keep."""
+    """Raise ConfigError where codes are not finite, or densities no numbers: such a model is of no use to anybody."""
     model.eval()
     batch = kind.prepare(feed.some(FEW))
     codes = model.encode(batch).mean
