@@ -304,6 +304,7 @@ def test_two_processes_do_not_work_on_one_run(tmp_path, data):
     os.close(handle)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_checkpoint_and_exits_5(tmp_path, data):
     code, _ = stopped(data, tmp_path / "run")
     assert code == 130
