@@ -66,11 +66,11 @@ def exact():
     return model, Batch(torch.tensor(x, dtype=torch.float32)), nll
 
 
-@pytest.mark.parametrize("objective", [Elbo(), Iwae(samples=1), Iwae(samples=2), Iwae(samples=16)], ids=str)
+@pytest.mark.parametrize("objective", [Elbo(), Iwae(samples=1), Iwae(samples=16)], ids=str)
 def test_bound_is_tight_at_the_exact_posterior(exact, objective):
     model, batch, nll = exact
     # With the exact posterior Iwae's weight is constant; the ELBO's noise is its one draw's, over 2,000 rows.
-    tolerance = 1e-3 if isinstance(objective, Iwae) and objective.samples > 1 else 0.15
+    tolerance = 0.15 if isinstance(objective, Elbo) else 1e-3
     assert objective(model, batch).total.item() == pytest.approx(nll, abs=tolerance)
 
 

@@ -31,7 +31,7 @@ from latente.model.priors.mixture import Mixture
 from latente.model.priors.standard import Standard
 from latente.uses import curves
 from latente.uses.evaluation import Few
-from latente.verbs.evaluate import save
+from latente.verbs.evaluate import save, unsaved
 
 D, K, SIGMA = 6, 2, 0.5
 
@@ -274,6 +274,10 @@ def test_the_curve_of_a_gaussian_model_is_written_as_a_picture_and_a_table(peopl
     assert set(pd.read_csv(tmp_path / "curve.csv")["of"]) == {"model", "gaussian"}
     save(found, tmp_path / "all.json")
     assert json.loads((tmp_path / "all.json").read_text())["rate_distortion_rows"] == 100
+    assert unsaved(found, tmp_path / "all.json") == {}
+    rest = unsaved(found, tmp_path / "curve.png")
+    assert rest["check"] == found["check"]
+    assert {"rate_distortion", "rate_distortion_gaussian"} == found.keys() - rest.keys()
     with pytest.raises(ConfigError, match="only a rate–distortion curve"):
         save({"rows": 1}, tmp_path / "curve.png")
 

@@ -43,7 +43,9 @@ def test_a_setting_of_another_type_is_refused(value):
         parts.from_json("objective", {"part": "elbo", "beta": value})
 
 
-@pytest.mark.parametrize(("setting", "rule"), [("beta", r"between 0 and 1e\+30"), ("samples", "between 1 and 10,000")])
+@pytest.mark.parametrize(
+    ("setting", "rule"), [("beta", r"between 0 and 1e\+30"), ("free_bits", r"between 0 and 1e\+30")]
+)
 def test_a_setting_out_of_range_is_refused_by_rule_and_value(setting, rule):
     with pytest.raises(ConfigError, match=f"{setting} of objective 'elbo' must be {rule}, not -1"):
         parts.from_json("objective", {"part": "elbo", setting: -1})

@@ -88,9 +88,8 @@ def _command(name: str) -> Callable[..., None]:
                 save = getattr(module, "save", None)
                 written = save(result, output, **inputs | _rest(arguments, inputs)) if save else _write(result, output)
                 _wrote(written)
-                if isinstance(result, dict) and output.suffix.lower() != ".json":
-                    # A picture or a table holds the curve alone.
-                    rest = {k: v for k, v in result.items() if not (k.startswith("rate_dist") and isinstance(v, list))}
+                rest = module.unsaved(result, output) if hasattr(module, "unsaved") else {}
+                if rest:
                     _show(rest, as_json)
             elif name != "demo" or as_json:
                 _show(result, as_json)

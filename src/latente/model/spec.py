@@ -158,10 +158,11 @@ class Spec:
         priors = [n for n in names("prior") if _support(n) == on]
         if getattr(self.objective, "needs_density", False) and not getattr(self.latent, "density", True):
             # A hint that leads to the next refusal is none.
-            more, other = ("" if on == over else f" --set prior={priors[0]}"), ("" if over == "numbers" else "standard")
+            its = "" if on == over else f" --set prior={priors[0]}"
+            standard = "" if over == "numbers" else " --set prior=standard"
             raise ConfigError(
                 f"objective {self.objective.name!r} needs log q(z|x), which latent {self.latent.name!r} does not have",
-                hint=f"--set objective=ae{more}, or --set latent=gaussian{other and f' --set prior={other}'}",
+                hint=f"--set objective=ae{its}, or --set latent=gaussian{standard}",
             )
         if on != over:
             raise ConfigError(

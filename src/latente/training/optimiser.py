@@ -30,27 +30,26 @@ class Optimiser:
 
     def __init__(self, model: nn.Module, config: Train, team: Team = ALONE) -> None:
         self.config, self.team = config, team
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        # Learned scales follow the residuals, which shrink tenfold in a run: they need a rate of their own. They lie
-        # at the end; what decays, at the beginning.
-        decays = [p for n, p in named if config.weight_decay and _decays(n, p)]
-        named.sort(key=lambda pair: (_is_scale(pair[0]), all(pair[1] is not p for p in decays)))
-        self.parameters = [p for _, p in named]
+        pulled: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        scales: list[nn.Parameter] = []
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                decays = config.weight_decay > 0 and _decays(name, p)
+                (scales if _is_scale(name) else pulled if decays else free).append(p)
+        self.parameters = [*pulled, *free, *scales]
         # Of a sharded model this process's share, which torch holds in tensors of its own: they get copies.
         self.shards = [_local(p).detach() for p in self.parameters] if team.sharding == "full" else None
         own = [p.detach() for p in self.shards or self.parameters]
         self.sizes = [p.shape for p in own]
-        scales = sum(p.numel() for p, (n, _) in zip(own, named, strict=True) if _is_scale(n))
-        pulled = sum(p.numel() for p in own[: len(decays)])
         self.weights = torch.cat([p.flatten() for p in own])
         size, device = len(self.weights), self.weights.device
         self.gradient, self.first, self.second = (torch.zeros_like(self.weights) for _ in range(3))
-        # (from, to, factor on the rate, decay) of each stretch that has a rate or a decay of its own.
-        parts = [
-            (0, pulled, 1.0, config.weight_decay),
-            (pulled, size - scales, 1.0, 0.0),
-            (size - scales, size, config.scale_lr, 0.0),
-        ]
+        a = sum(p.numel() for p in own[: len(pulled)])
+        b = size - sum(p.numel() for p in own[len(pulled) + len(free) :])
+        # (from, to, factor on the rate, decay) of each stretch. Learned scales follow the residuals, which shrink
+        # tenfold in a run: they need a rate of their own.
+        parts = [(0, a, 1.0, config.weight_decay), (a, b, 1.0, 0.0), (b, size, config.scale_lr, 0.0)]
         self.parts = [part for part in parts if part[0] < part[1]]
         self.count, self.usual, self.skipped = (torch.zeros((), device=device) for _ in range(3))
         self.average = self.weights.clone() if config.ema else None

@@ -70,6 +70,13 @@ def ready(target: "Path", rate_distortion: bool = False, **_: Any) -> None:
         )
 
 
+def unsaved(result: dict[str, Any], target: "Path") -> dict[str, Any]:
+    """The numbers that `save` leaves out of this file: a picture or a table holds the curves alone."""
+    if target.suffix.lower() == ".json":
+        return {}
+    return {k: v for k, v in result.items() if not (k.startswith("rate_distortion") and isinstance(v, list))}
+
+
 def save(result: dict[str, Any], target: "Path", **_: Any) -> "list[Path]":
     """Write all numbers (.json), or the rate–distortion curve as a picture (.png, .pdf, .svg) or a table."""
     from ..kinds.writing import write

@@ -45,10 +45,6 @@ class Iwae:
         samples = self.draws(model.progress)
         out = model.run(batch, samples)
         out.require_density("iwae")
-        if samples == 1 and not self.dreg:
-            # The same in expectation as with the densities of the draw, and quieter where the KL has a closed form.
-            bound = out.log_px[0] - self.ramp(model.progress) * out.kl
-            return Loss(-bound.mean() + out.penalty, {"rec": -out.log_px.mean(), "kl": out.kl.mean()})
         log_qz = out.q.detached().log_prob(out.z) if self.dreg else out.log_qz
         log_w = out.log_px + self.ramp(model.progress) * (out.log_pz - log_qz)  # [s, b]
         if self.dreg and out.z.requires_grad:
