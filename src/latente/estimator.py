@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import __version__, atomic, file
 from .errors import ConfigError, DataError, NotFittedError
+from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.given import apart, cells, chosen, together
 from .kinds.sources import Read, Source
@@ -144,6 +145,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
         spec = self._spec(seed)
+        if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name:
+            raise ConfigError(
+                f"recipe {self.recipe!r} is for a {spec.kind.name}, and these data are of kind {infer(X)!r}",
+                hint="--recipe vae (recipe=)",
+            )
         raw = self._raw(X, spec.kind, reset=True)
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
@@ -322,20 +328,50 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             return found  # pictures have no place for what was given
         return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
 
-    def sample(self, n_samples: int = 1, *, random_state: Any = 0, of: str | None = None, given: Any = None) -> Any:
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        random_state: Any = 0,
+        of: str | None = None,
+        given: Any = None,
+        through_code: bool | None = None,
+    ) -> Any:
         """New rows: z from the prior, then `of` p(x|z): a "sample" for tables, the "mean" for pictures. given: see
         `decode`.
+
+        A table's chain (recipe "tabular") knows p(x) without a code too, and better: its rows are drawn without one
+        unless `through_code`. Then any columns can be given, as values, lists (one of them) or pairs (from, to):
+        {"sex": "Female", "age": (60, None)}, or "sex=Female,age>60".
         """
         self._require_fitted()
         if not isinstance(n_samples, (int, np.integer)) or n_samples < 1:
             raise ConfigError(f"n_samples must be 1 or more, not {n_samples!r}")
         seed, told = _seed(random_state), None
+        if self.chained:
+            alone = self.condition_ is None and of in (None, "sample")
+            if alone and not through_code:
+                return rows_of.drawn(self.schema_, self.model_.likelihood, n_samples, seed, given)  # type: ignore[arg-type]
+            if given is not None and self.condition_ is None:
+                raise ConfigError(
+                    "what is given is told to the columns' chain, not to the code",
+                    hint="leave out through_code (--through-code), and of (--of)",
+                )
+        elif through_code is False:
+            raise ConfigError(
+                "this model's rows come from its code alone", hint="leave out through_code, or use --recipe tabular"
+            )
         frame = self._given(given, n_samples)
         with torch.no_grad():
             if frame is not None and self.condition_ is not None and self.model_.condition is not None:
                 told = self.model_.condition(cells(self.condition_, frame))
             z = self.model_.prior(told).sample(n_samples, torch.Generator().manual_seed(seed))
         return self.decode(z.numpy(), of or self.schema_.shown, seed + 1, given)
+
+    @property
+    def chained(self) -> bool:
+        """Whether the model is of a table whose columns are a chain, which knows p(x) without a code too."""
+        return bool(getattr(self.schema_, "chained", False)) and hasattr(self.model_.likelihood, "alone")
 
     def _given(self, given: Any, rows: int) -> pd.DataFrame | None:
         """What is given of `rows` rows as a table; of a model with a condition, all unknown if nothing is said."""

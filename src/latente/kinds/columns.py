@@ -238,6 +238,33 @@ class Constant(Column):
         return f"{what}: not modelled"
 
 
+@part("column", "identifier")
+@dataclass(frozen=True)
+class Identifier(Column):
+    """Numbers that count rows, or text that is nearly unique: no part of the model. Numbers of new rows are counted on
+    from the `last` of the training data; text is the column's name and a number from 1 (`text`).
+    """
+
+    last: int = 0
+    text: bool = False
+
+    def encode(self, series: pd.Series) -> Encoded:
+        nothing = np.zeros(len(series))
+        return Encoded(nothing, nothing.astype(bool))
+
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        count = np.arange(self.last + 1, self.last + 1 + len(numbers))
+        if self.text:
+            return as_dtype(np.array([f"{self.label}-{i}" for i in count], dtype=object), self.dtype)
+        return as_dtype(count, self.dtype)
+
+    @property
+    def summary(self) -> str:
+        if self.text:
+            return f"identifiers: not modelled, new ones are {self.label}-1, {self.label}-2, …"
+        return f"counts rows up to {self.last}: not modelled, new rows are counted on"
+
+
 def damp(t: np.ndarray) -> np.ndarray:
     """Linear up to KNEE, logarithmic beyond, with one slope at the joint."""
     excess = np.maximum(np.abs(t) - KNEE, 0.0)

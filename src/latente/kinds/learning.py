@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from .binned import binned
 from .columns import (
     MICROS_PER_DAY,
     PER_DAY,
@@ -18,6 +19,7 @@ from .columns import (
     Column,
     Constant,
     Datetime,
+    Identifier,
     Numeric,
     plain,
     refuse_containers,
@@ -104,8 +106,8 @@ class Growing:
                 self._thin()
             self._pool.append((present, self._keys.random(len(present))))
 
-    def column(self) -> Column:
-        """The column of all parts."""
+    def column(self, tokens: bool = False) -> Column:
+        """The column of all parts; tokens: numbers and dates as tokens, and numbers that count rows as identifiers."""
         label, missing, dtype = self.label, self.gaps / max(1, self.rows), self._dtype
         if self.gaps == self.rows:
             return Constant(label, dtype, missing, None, "empty")
@@ -118,10 +120,20 @@ class Growing:
         if family == "booleans":
             return _two_valued(label, dtype, missing, present, (False, True))
         if family == "numbers":
-            return _number(label, dtype, missing, present)
+            column: Column = _number(label, dtype, missing, present)
+            if tokens and isinstance(column, Numeric):
+                values = to_numbers(present, label)
+                return (
+                    Identifier(label, dtype, missing, int(column.high)) if _counts(values) else binned(column, values)
+                )
+            return column
         if family == "dates":
-            return _date(label, dtype, missing, present)
-        return self._levels(missing)
+            column = _date(label, dtype, missing, present)
+            return binned(column, to_days(present, label)) if tokens and isinstance(column, Datetime) else column
+        column = self._levels(missing)
+        if tokens and isinstance(column, Constant) and column.reason == "identifier" and dtype != "category":
+            return Identifier(label, dtype, missing, text=True)
+        return column
 
     def _count(self, present: pd.Series) -> None:
         cells = present if present.dtype == "str" else pd.Series(plain(present), dtype=object)
@@ -269,6 +281,13 @@ def _number(label: Any, dtype: str, missing: float, present: pd.Series) -> Colum
     elif dtype == "object":
         dtype = "float64"
     return Numeric(label, dtype, missing, *_scale(values), low, high, integer)
+
+
+def _counts(values: np.ndarray) -> bool:
+    """Whether numbers do nothing but count the rows: whole, each once, without a gap."""
+    return bool(
+        len(values) >= UNIQUE_ROWS and np.ptp(values) == len(values) - 1 and len(np.unique(values)) == len(values)
+    )
 
 
 def _date(label: Any, dtype: str, missing: float, present: pd.Series) -> Column:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,16 +17,21 @@ from ..model.condition import Condition
 from ..model.dists.base import Likelihood
 from ..model.dists.bernoulli import Bernoulli
 from ..model.dists.categorical import Categorical as Levels
+from ..model.dists.chain import Chain, Words, _Chain
 from ..model.dists.gaussian import Gaussian
 from ..model.dists.mixed import Mixed
 from ..model.nets.mlp import Mlp
 from ..parts import part
 from . import learning
 from .base import Built, DataWarning, Kind, Nets
-from .columns import Binary, Categorical, Column, Constant
+from .binned import Binned
+from .columns import Binary, Categorical, Column, Constant, Encoded, Identifier
+from .derived import Derived, derived, level_count
 
 # A sparse matrix is spread out to float32: refuse what would not fit beside the model.
 MAX_DENSE_BYTES = 4 << 30
+# Numbers that the body of a chain's encoder is told.
+TOLD = 128
 # Values of a column that are kept to find its median when rows come in blocks; fewer where there are many columns.
 MOST_SAMPLED, FEWEST_SAMPLED, MOST_CELLS_SAMPLED = 100_000, 10_000, 10_000_000
 
@@ -34,12 +40,21 @@ MOST_SAMPLED, FEWEST_SAMPLED, MOST_CELLS_SAMPLED = 100_000, 10_000, 10_000_000
 @dataclass(frozen=True)
 class Table(Kind):
     """A table. Options: `scale`, how σ of the numeric columns is found (see the Gaussian likelihood).
+    likelihood: "mixed", each column by itself given the code; "chain", each given the code and the columns before it,
+    numbers as tokens (see the chain likelihood for `width`, `orders` and `keep`).
+    gaps: of a chain, whether the pattern of missing cells is learned and drawn with new rows ("generated"), or new rows
+    have none ("filled").
 
     Learned: `columns`; `frame`, what the data came in ("pandas", "polars" or "numpy"), and so goes out in; `dtype`, of
     a numpy array.
     """
 
     scale: Literal["closed-form", "learned", "unit"] = "closed-form"
+    likelihood: Literal["mixed", "chain"] = "mixed"
+    width: int = 96
+    orders: float = 0.5
+    keep: float = 0.5
+    gaps: Literal["generated", "filled"] = "generated"
     columns: tuple[Column, ...] = ()
     frame: str = "pandas"
     dtype: str = ""
@@ -75,8 +90,11 @@ class Table(Kind):
                 f"found {rows} sample(s) (n_samples={rows}), and a model needs 2 or more to learn from",
                 hint="give it more rows",
             )
-        columns = tuple(column.column() for column in growing)
-        if all(isinstance(c, Constant) for c in columns):
+        columns = tuple(column.column(tokens=kind.chained) for column in growing)
+        if kind.chained and growing[0].parts == 1:
+            # Rows that come in blocks are never together: of those no column is told to follow from another.
+            columns = tuple(derived(list(columns), frame))
+        if not replace(kind, columns=columns).modelled:
             shown = "; ".join(f"{c.label!r} {c.summary}" for c in columns[:3])
             raise DataError(
                 f"there is nothing to learn: no column varies ({shown})", hint="check the file and its header"
@@ -84,31 +102,61 @@ class Table(Kind):
         return replace(kind, columns=columns)
 
     @property
+    def chained(self) -> bool:
+        """Whether a row is a chain of tokens."""
+        return self.likelihood == "chain"
+
+    @cached_property
     def modelled(self) -> list[Column]:
-        """The columns that take part; the others are constant."""
-        return [c for c in self.columns if not isinstance(c, Constant)]
+        """The columns that take part, in the order of a row's cells; the others are constant, or follow from these."""
+        return [c for c in self.columns if not isinstance(c, (Constant, Derived, Identifier))]
+
+    def tokens(self, column: Column) -> int:
+        """How many tokens a column of a chain has: its own, and a last one for "missing" where that is learned."""
+        own = column.size if isinstance(column, Binned) else level_count(column)
+        return own + self.learns_gaps(column)
+
+    def learns_gaps(self, column: Column) -> bool:
+        """Whether "missing" is a token of the column."""
+        return self.chained and self.gaps == "generated" and column.missing > 0
+
+    def place(self, label: Any) -> int:
+        """Where a modelled column's cell is in a row."""
+        return [c.label for c in self.modelled].index(label)
 
     @property
     def feature_names(self) -> list[str]:
         """The likelihood's features in order: columns, and column=level for each level of a category."""
         found = []
-        for i, _ in _feature_order(self.modelled):
+        for i, size in self._feature_order(self.modelled):
             column = self.modelled[i]
-            levels = (*column.levels, "<other>") if isinstance(column, Categorical) else ()
+            levels: tuple[Any, ...] = (*column.levels, "<other>") if isinstance(column, Categorical) else ()
+            if self.chained and size > 1:
+                own = levels if isinstance(column, Categorical) else getattr(column, "levels", ())
+                levels = (*own, "<missing>")[:size]
             found += [f"{column.label}={level}" for level in levels] or [str(column.label)]
         return found
 
     def to_batch(self, raw: Any) -> Batch:
         frame = self._matched(as_frame(raw))
-        numbers, masks, unseen = [], [], []
+        unseen = []
+        found: dict[Any, Encoded] = {}
         for i, column in enumerate(self.columns):
-            cells = column.encode(frame.iloc[:, i])
+            found[column.label] = cells = column.encode(frame.iloc[:, i])
             if cells.unseen:
                 share = "all " if cells.unseen == len(frame) else ""
                 unseen.append(f"{column.label!r} ({share}{cells.unseen:,} of {len(frame):,})")
-            if not isinstance(column, Constant):
-                numbers.append(cells.numbers.astype(np.float32))
-                masks.append(cells.observed)
+        for column in self.columns:
+            if isinstance(column, Derived):
+                found[column.source] = _filled(found[column.source], column, found[column.label])
+        numbers, masks = [], []
+        for column in self.modelled:
+            cells = found[column.label]
+            if self.learns_gaps(column):
+                gap = self.tokens(column) - 1
+                cells = Encoded(np.where(cells.observed, cells.numbers, gap), np.ones(len(frame), bool))
+            numbers.append(cells.numbers.astype(np.float32))
+            masks.append(cells.observed)
         if unseen:
             warnings.warn(
                 f"values that the training data did not have, in {', '.join(unseen)}: read as '<other>', or as "
@@ -124,9 +172,15 @@ class Table(Kind):
 
     def restore(self, x: Tensor) -> Any:
         cells = x.detach().cpu().numpy()
-        at = iter(range(cells.shape[1]))
-        nothing = np.zeros(len(cells))
-        series = [c.decode(nothing if isinstance(c, Constant) else cells[:, next(at)]) for c in self.columns]
+        at = {c.label: i for i, c in enumerate(self.modelled)}
+        series = []
+        for column in self.columns:
+            source = self.columns[[c.label for c in self.columns].index(getattr(column, "source", column.label))]
+            numbers = cells[:, at[source.label]].astype(np.float64) if source.label in at else np.zeros(len(cells))
+            made = column.decode(column.follow(numbers) if isinstance(column, Derived) else numbers)
+            if self.learns_gaps(source) and source.label in at:
+                made = made.mask(pd.Series(numbers >= self.tokens(source) - 1))
+            series.append(made)
         frame = pd.concat(series, axis=1)
         frame.columns = pd.Index([c.label for c in self.columns])
         if self.frame == "polars":
@@ -141,6 +195,10 @@ class Table(Kind):
         columns = self.modelled
         likelihood = self._likelihood(columns)
         owner = self._owner(columns)
+        if isinstance(likelihood, _Chain):
+            body, width = nets.encoder((TOLD,))
+            tokens = _TokenEncoder(likelihood.net.sizes, likelihood.net.numeric, body)
+            return Built(tokens, width, nets.decoder(dim, likelihood.out_shape), likelihood, (TOLD,))
         size = (len(owner) + len(columns),)
         body, width = nets.encoder(size)
         encoder = _Encoder(likelihood, owner, len(columns), body)
@@ -151,10 +209,16 @@ class Table(Kind):
         columns = self.modelled
         return Condition(self._likelihood(columns), self._owner(columns), len(columns))
 
-    @staticmethod
-    def _owner(columns: list[Column]) -> Tensor:
+    def _owner(self, columns: list[Column]) -> Tensor:
         """Of each feature, the column that it belongs to."""
-        return torch.tensor([i for i, size in _feature_order(columns) for _ in range(size)])
+        return torch.tensor([i for i, size in self._feature_order(columns) for _ in range(size)])
+
+    def _feature_order(self, columns: list[Column]) -> list[tuple[int, int]]:
+        """(column, number of its features) in the order of the likelihood's features."""
+        if self.chained:
+            return [(i, 1 if isinstance(c, Binned) else self.tokens(c)) for i, c in enumerate(columns)]
+        numeric, binary, several = _groups(columns)
+        return [(i, 1) for i in numeric + binary] + [(i, columns[i].size) for i in several]  # type: ignore[attr-defined]
 
     @property
     def nets(self) -> Nets:
@@ -162,6 +226,9 @@ class Table(Kind):
 
     @property
     def room(self) -> int:
+        if self.chained:
+            # The rest of a row is the chain's: a code need not be narrow to have something to learn.
+            return max(2, len(self.modelled))
         # Half as many dimensions as columns: with as many, nothing would have to be learned.
         return max(1, min(len(self.modelled), max(2, len(self.modelled) // 2)))
 
@@ -180,6 +247,10 @@ class Table(Kind):
         return torch.from_numpy(volume.sum(1))
 
     def _likelihood(self, columns: list[Column]) -> Likelihood:
+        if self.chained:
+            numbers = tuple(isinstance(c, Binned) for c in columns)
+            sizes = tuple(self.tokens(c) for c in columns)
+            return Chain(sizes, numbers, self.width, self.orders, self.keep).build((len(columns),))
         numeric, binary, levels = _groups(columns)
         groups: list[tuple[tuple[int, ...], Any]] = []
         if numeric:
@@ -246,6 +317,33 @@ class _Encoder(nn.Module):
         return self.body(self.features(batch))
 
 
+class _TokenEncoder(nn.Module):
+    """Columns of tokens -> a sum of vectors, one for each cell or its gap -> the body."""
+
+    first: Tensor
+    gaps: Tensor
+
+    def __init__(self, sizes: tuple[int, ...], numeric: tuple[bool, ...], body: nn.Module) -> None:
+        super().__init__()
+        self.words = Words(sizes, numeric, TOLD)
+        # A gap that was never met in training says nothing.
+        self.gap = nn.Parameter(torch.zeros(len(sizes), TOLD))
+        first = torch.tensor([0, *sizes]).cumsum(0)
+        self.register_buffer("first", first[:-1], persistent=False)
+        self.register_buffer("gaps", first[-1] + torch.arange(len(sizes)), persistent=False)
+        self.body = body
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the body sees."""
+        place = batch.x.long() + self.first
+        if batch.observed is not None:
+            place = torch.where(batch.observed, place, self.gaps)
+        return nn.functional.silu(nn.functional.embedding_bag(place, torch.cat([*self.words(), self.gap]), mode="sum"))
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.body(self.features(batch))
+
+
 def as_frame(raw: Any) -> pd.DataFrame:
     """Table-like data in memory as a pandas frame. Raises DataError for what is not one."""
     match _frame_of(raw):
@@ -295,10 +393,11 @@ def _groups(columns: list[Column]) -> tuple[list[int], list[int], list[int]]:
     return [i for i in range(len(columns)) if i not in binary and i not in levels], binary, levels
 
 
-def _feature_order(columns: list[Column]) -> list[tuple[int, int]]:
-    """(column, number of its features) in the order of the likelihood's features."""
-    numeric, binary, levels = _groups(columns)
-    return [(i, 1) for i in numeric + binary] + [(i, columns[i].size) for i in levels]  # type: ignore[attr-defined]
+def _filled(source: Encoded, column: Derived, own: Encoded) -> Encoded:
+    """The source's cells, with gaps filled where the column that follows from it is there and tells which it was."""
+    back = column.back(own.numbers)
+    known = ~source.observed & own.observed & (back >= 0)
+    return Encoded(np.where(known, back, source.numbers), source.observed | known, source.unseen)
 
 
 def _label(column: Any) -> Any:

@@ -174,6 +174,7 @@ class Model(nn.Module, ABC):
         given = self.given(batch)
         px = self.drawn(q, z, given, still)
         if self.training:
+            self.likelihood.stir(self.generator)
             self.likelihood.observe(px, batch)
         return Pass(q, self.prior(given), z, px, batch, q.penalty)
 

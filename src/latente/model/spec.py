@@ -28,10 +28,12 @@ ROLES = ("kind", "nets", "latent", "prior", "objective", "corruption")
 class Train:
     """How the model is trained.
 
-    epochs, steps: length of the run; neither: planned from the number of rows. time_limit: seconds after which the run
+    epochs, steps: length of the run; neither: planned from the number of rows, `unplanned` epochs or, if that is more,
+    so many steps. time_limit: seconds after which the run
     ends; its schedules are planned to it. lr: Adam's peak rate, reached after `lr_warmup` of the run and lowered along
     a cosine. scale_lr: factor on it for learned scales. weight_decay: how much of the nets' matrices and kernels every
-    step takes away, times the rate (AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101). ema: decay of the averaged
+    step takes away, times the rate (AdamW, Loshchilov & Hutter 2019, arXiv:1711.05101). beta2: decay of Adam's mean of
+    squared gradients; lower follows faster, which short runs like. ema: decay of the averaged
     weights, 0 for none. clip: largest gradient norm, in units of its own running mean. validation: share of rows held
     out for early stopping; patience: evaluations without a better held-out loss. precision: what the nets compute in;
     losses are float32 always. compile: whether the step goes through torch's compiler first, which takes a minute.
@@ -40,12 +42,14 @@ class Train:
 
     epochs: int | None = None
     steps: int | None = None
+    unplanned: tuple[int, int] = (100, 1_500)
     batch_size: int = 128
     lr: float = 1e-3
     lr_warmup: float = 0.05
     scale_lr: float = 10.0
     time_limit: float | None = None
     weight_decay: float = 0.0
+    beta2: float = 0.999
     ema: float = 0.999
     clip: float = 10.0
     validation: float = 0.1
@@ -63,12 +67,14 @@ class Train:
         rules = (
             ("epochs", self.epochs is None or self.epochs >= 1, "1 or more"),
             ("steps", self.steps is None or self.steps >= 1, "1 or more"),
+            ("unplanned", len(self.unplanned) == 2 and min(self.unplanned) >= 1, "two numbers of 1 or more"),
             ("batch_size", self.batch_size >= 2, "2 or more: a batch of one row teaches nothing but noise"),
             ("batch_size", self.batch_size < 1 << 31, "below 2,147,483,648"),
             ("lr", self.lr > 0, "above 0"),
             ("lr_warmup", 0 <= self.lr_warmup < 1, "a share from 0 to below 1"),
             ("time_limit", self.time_limit is None or self.time_limit > 0, "above 0 seconds"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("beta2", 0 <= self.beta2 < 1, "from 0 to below 1"),
             ("ema", 0 <= self.ema < 1, "from 0 to below 1"),
             ("clip", self.clip > 0, "above 0"),
             ("validation", 0 <= self.validation < 0.9, "a share from 0 to 0.9"),

@@ -17,9 +17,8 @@ from ..model.batch import Batch
 from ..model.spec import Train
 from .team import ALONE, Team
 
-# A run that nobody planned: so many epochs, but neither fewer steps than a small table needs nor more than one waits
-# for. Early stopping ends most runs before.
-EPOCHS, MIN_STEPS, MAX_STEPS = 100, 1_500, 30_000
+# A run that nobody planned has no more steps than one waits for. Early stopping ends most runs before.
+MAX_STEPS = 30_000
 # Below this number of rows none is held out: too few to tell a better model from a luckier one.
 MIN_HELD_OUT = 10
 # Of a very large table an epoch is a long time: it is looked at now and then within one.
@@ -43,7 +42,8 @@ def plan(rows: int, config: Train) -> Pace:
     if config.epochs is not None:
         steps = min(config.epochs * per_epoch, steps or config.epochs * per_epoch)
     elif steps is None and config.time_limit is None:
-        steps = min(max(EPOCHS * per_epoch, MIN_STEPS), max(MAX_STEPS, 10 * per_epoch))
+        epochs, least = config.unplanned
+        steps = min(max(epochs * per_epoch, least), max(MAX_STEPS, 10 * per_epoch))
     # Of a small table many epochs make one evaluation: evaluating must not cost more than training.
     every = per_epoch * max(1, 50 // per_epoch)
     return Pace(per_epoch, steps, min(every, MAX_STEPS_UNSEEN))

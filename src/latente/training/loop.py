@@ -406,3 +406,4 @@ class _Run:
         settle(model, self.feed, self.kind, self.config)
         history.verdict, history.findings = doctor.examine(model, self.feed, self.kind, self.objective, history)
         model.generator = None
+        model.likelihood.stir(None)

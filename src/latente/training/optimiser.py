@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..model.spec import Train
 from .team import ALONE, Team
 
-BETAS, EPS = (0.9, 0.999), 1e-8
+BETA1, EPS = 0.9, 1e-8
 # Gradients are averaged over this many steps to know what a usual one is.
 NORM_RATE = 0.02
 # Steps between two updates of the averaged weights: neighbours differ little, and each update reads all weights.
@@ -102,8 +102,8 @@ class Optimiser:
                 [],
                 [self.count],
                 lr=rate_now * factor,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
+                beta1=BETA1,
+                beta2=self.config.beta2,
                 weight_decay=decay,
                 eps=EPS,
                 amsgrad=False,

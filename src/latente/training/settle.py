@@ -55,4 +55,6 @@ def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
             model.likelihood.observe(model.run(batch).px, batch)
     if model.prior().fitted_afterwards:
         parts = [kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS)]
-        model.fit_prior(torch.cat([model.encode(p).mean for p in parts]), [model.given(p) for p in parts])
+        # Draws of q, not its means: a prior is what all q(z|x) together are.
+        codes = [model.encode(p).sample(1, model.generator)[0] for p in parts]
+        model.fit_prior(torch.cat(codes), [model.given(p) for p in parts])

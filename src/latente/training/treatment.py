@@ -79,7 +79,9 @@ def before(objective: Any, config: Train, model: Model) -> list[Act]:
             f"over {LONGEST_WARMUP:.0%}; {OFF}"
         )
         acts.append(Act("warm-up", words, {"warmup": LONGEST_WARMUP}))
-    if model.likelihood.sequential and _free(objective):
+    # A code that is cheap is not given away.
+    dear = getattr(getattr(model, "head", None), "price", 1.0) == 1.0
+    if model.likelihood.sequential and _free(objective) and dear:
         nats = floor("sequential", model.dim)
         words = (
             f"a decoder that sees the cells before each can do without a code: each of {model.dim} latent dimensions "

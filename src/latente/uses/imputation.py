@@ -8,15 +8,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..estimator import Autoencoder
+from ..kinds import rows_of
+from ..kinds.columns import Identifier
 from ..kinds.image import Image, as_pictures
-from ..kinds.table import as_frame
+from ..kinds.table import Table, as_frame
 from ..model.batch import Batch
 
 
 @torch.no_grad()
 def expected(ae: Autoencoder, batch: Batch, rounds: int) -> Tensor:
     """The model's cells [b, *cells] with the unobserved ones filled."""
+    if ae.chained:
+        return rows_of.filled(ae.schema_, ae.model_.likelihood, batch)  # type: ignore[arg-type]
     if batch.observed is None:
         return batch.x
     # The first round knows only what was seen; what it fills is then seen as if it had been there.
@@ -27,10 +32,49 @@ def expected(ae: Autoencoder, batch: Batch, rounds: int) -> Tensor:
     return torch.where(batch.observed, batch.x, guess)
 
 
+@torch.no_grad()
+def drawn(ae: Autoencoder, batch: Batch, generator: torch.Generator) -> Tensor:
+    """The model's cells [b, *cells] with the unobserved ones drawn given the others; without a chain, given one draw of
+    the code of what was observed.
+    """
+    if ae.chained:
+        return rows_of.filled(ae.schema_, ae.model_.likelihood, batch, generator)  # type: ignore[arg-type]
+    if batch.observed is None:
+        return batch.x
+    z = ae.model_.encode(batch).sample(1, generator)
+    guess = ae.model_.decode(z, ae.model_.given(batch)).sample(generator)[0]
+    return torch.where(batch.observed, batch.x, guess)
+
+
+def multiple(ae: Autoencoder, data: Any, draws: int, seed: int) -> Any:
+    """`data` so many times over, each time with other draws in the gaps; a first column "draw" counts from 1."""
+    raw = ae.rows(data)
+    if not isinstance(ae.schema_, Table):
+        raise ConfigError("draws are for tables", hint="leave out --draws")
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for number in range(1, draws + 1):
+        rows = torch.cat([drawn(ae, batch, generator) for batch in ae.prepared(raw)])
+        found.append((number, _joined(ae, raw, rows)))
+    if draws == 1:
+        return found[0][1]
+    if type(raw).__module__.startswith("polars"):
+        import polars as pl
+
+        return pl.concat([f.insert_column(0, pl.lit(k).alias("draw")) for k, f in found])
+    if isinstance(found[0][1], np.ndarray):
+        return np.stack([f for _, f in found])
+    return pd.concat([f.assign(draw=k)[["draw", *f.columns]] for k, f in found], ignore_index=True)
+
+
 def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
     """`data` with its missing cells filled, in the form in which it came."""
     raw = ae.rows(data)
-    rows = torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)])
+    return _joined(ae, raw, torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)]))
+
+
+def _joined(ae: Autoencoder, raw: Any, rows: Tensor) -> Any:
+    """`raw` with its gaps filled from the cells of `rows`."""
     if isinstance(ae.schema_, Image):
         return _pictures(ae, raw, rows)
     filled = ae.schema_.restore(rows)
@@ -41,6 +85,9 @@ def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
         return _polars(raw, filled)
     frame = as_frame(raw).copy()
     known = as_frame(filled)
+    # New identifiers are for new rows: a gap among old ones stays one.
+    own = {str(c.label) for c in ae.schema_.columns if not isinstance(c, Identifier)}  # type: ignore[attr-defined]
+    known = known[[c for c in known.columns if str(c) in own]]
     for i, label in enumerate(frame.columns):
         if str(label) in known.columns or label in known.columns:
             new = known[label if label in known.columns else str(label)]

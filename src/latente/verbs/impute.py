@@ -15,12 +15,18 @@ def impute(
     model: Annotated["Autoencoder", MODEL],
     data: Annotated[Any, DATA],
     *,
-    rounds: Annotated[int, "times that the filled row is encoded again"] = 10,
+    rounds: Annotated[int, "times that the filled row is encoded again; not of recipe tabular"] = 10,
+    draws: Annotated[
+        int, "fill with so many draws in place of the mean: the rows so many times over, counted in a column 'draw'"
+    ] = 0,
+    seed: Annotated[int, "seed of the draws"] = 0,
 ) -> Any:
     """Missing cells (empty, NaN, or transparent pixels) filled by the mean, or most probable level, given the others.
 
     Observed cells are not touched. The first round encodes the observed cells alone; each further one encodes the row
     as filled so far, a mean-field version of pseudo-Gibbs (Rezende, Mohamed & Wierstra 2014, arXiv:1401.4082, app. F).
+    A model of recipe tabular knows each cell's distribution given any others: the fill is its mean or mode. `draws` are
+    for multiple imputation: the spread between them is what is not known.
     A column that the model does not hold (identifiers) stays missing. Raises DataError if the data do not fit.
     """
     from ..errors import ConfigError
@@ -28,4 +34,8 @@ def impute(
 
     if rounds < 1:
         raise ConfigError(f"rounds must be 1 or more, not {rounds}")
+    if draws < 0:
+        raise ConfigError(f"draws must be 0 or more, not {draws}")
+    if draws:
+        return imputation.multiple(model, data, draws, seed)
     return imputation.fill(model, data, rounds)

@@ -79,6 +79,9 @@ class Likelihood(nn.Module, ABC):
         """Whether p of these cells is a probability of discrete values, not a density."""
         return False
 
+    def stir(self, generator: torch.Generator | None) -> None:
+        """Take the generator from which a training pass draws what is this likelihood's own."""
+
     def observe(self, px: Dist, target: Batch) -> None:
         """Update running statistics (a closed-form scale) from one training pass."""
 

@@ -25,6 +25,7 @@ class Posterior(ABC):
 
     has_density = True
     discrete = False  # whether q gives a z a probability: log_prob is then one, and so is the prior's
+    kl_weight: float = 1.0  # how often a nat of its KL counts in the objective `elbo`
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ class DiagonalGaussian(Posterior):
 
     location: Tensor  # [b, d]
     log_scale: Tensor  # [b, d]
+    kl_weight: float = 1.0
 
     @property
     def mean(self) -> Tensor:

@@ -72,7 +72,7 @@ class Elbo:
         rec, kl = -out.log_px.mean(), (out.kl_path if self.path else out.kl).mean()
         ramp = self.ramp(model.progress)
         if self.capacity is None:
-            price = self.beta * ramp * self._floored(out, kl)
+            price = self.beta * out.q.kl_weight * ramp * self._floored(out, kl)
         else:
             price = self.gamma * (kl - self.capacity * ramp).abs()
         return Loss(rec + price + out.penalty, {"rec": rec, "kl": kl})

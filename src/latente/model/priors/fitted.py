@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from ...parts import part, require
+from ..latents.base import Posterior
 from .base import Host, PriorModule
 
 
@@ -31,6 +32,10 @@ class _Fitted(PriorModule):
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         each = -0.5 * (standard.square() + math.log(2 * math.pi)).sum(-1) - log_det
         return torch.logsumexp(each + self.weights.log(), -1)
+
+    def kl_dims(self, q: Posterior) -> Tensor | None:
+        # Until it is fitted, when training is over, all components are the standard normal.
+        return q.kl_standard if self.training else None
 
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         which = torch.multinomial(self.weights, n, replacement=True, generator=generator)

@@ -1,0 +1,109 @@
+"""Columns that follow from another: found, left out of the model, and read off that one."""
+
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..parts import part, require
+from .binned import Binned
+from .columns import Binary, Categorical, Column, Encoded
+
+# A column follows from another only if that one's levels are seen so many times on average: else it may be chance.
+ROWS_PER_LEVEL = 10
+# Levels of a column, at most, for it to be looked at.
+MOST_LEVELS = 200
+
+
+@part("column", "derived")
+@dataclass(frozen=True)
+class Derived(Column):
+    """A column each of whose cells follows from another's: it takes no part in the model, and is read off that one.
+
+    of: the column as it would be by itself. source: the label of the other. places: of each token of the source the
+    token here; −1 where the training data had none.
+    """
+
+    of: Any = field(default_factory=Binary)
+    source: Any = None
+    places: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(level_count(self.of) > 0, self, "of", "a column of levels")
+        require(all(-1 <= p < level_count(self.of) for p in self.places), self, "places", "levels of the column")
+
+    def encode(self, series: pd.Series) -> Encoded:
+        return self.of.encode(series)
+
+    def decode(self, numbers: np.ndarray) -> pd.Series:
+        return self.of.decode(numbers)
+
+    def follow(self, source: np.ndarray) -> np.ndarray:
+        """Tokens here of cells of the source. [n]"""
+        return np.maximum(np.array(self.places)[np.clip(source.astype(int), 0, len(self.places) - 1)], 0).astype(float)
+
+    def back(self, tokens: np.ndarray) -> np.ndarray:
+        """The one token of the source from which each token here follows; −1 where there are several, or none. [n]"""
+        places = np.array(self.places)
+        counts = np.bincount(places[places >= 0], minlength=level_count(self.of))
+        first = np.full(len(counts), -1)
+        seen = np.flatnonzero(places >= 0)
+        first[places[seen]] = seen
+        return np.where(counts == 1, first, -1)[np.clip(tokens.astype(int), 0, len(counts) - 1)]
+
+    @property
+    def summary(self) -> str:
+        return f"follows from {self.source}: {self.of.summary}"
+
+
+def level_count(column: Column) -> int:
+    """Tokens of a column that is nothing but levels; 0 for any other."""
+    if isinstance(column, Categorical):
+        return column.size
+    if isinstance(column, Binary):
+        return 2
+    return column.size if isinstance(column, Binned) and not column.bins else 0
+
+
+def derived(columns: list[Column], frame: pd.DataFrame) -> list[Column]:
+    """The columns, with those that follow from another in every row of `frame` as Derived.
+
+    Of two that follow from each other the first stays. A column follows only from one that is there in the same rows.
+    """
+    tokens, there = {}, {}
+    for i, column in enumerate(columns):
+        if 0 < level_count(column) <= MOST_LEVELS:
+            cells = column.encode(frame.iloc[:, i])
+            tokens[i], there[i] = cells.numbers.astype(int), cells.observed
+    follows: dict[tuple[int, int], np.ndarray] = {}
+    for i, j in permutations(tokens, 2):
+        sizes = level_count(columns[i]), level_count(columns[j])
+        one = _places(tokens[i], tokens[j], there[i], there[j], *sizes)
+        if one is not None:
+            follows[i, j] = one
+    found = list(columns)
+    for j in tokens:
+        for i in tokens:
+            both = (i, j) in follows and (j, i) in follows
+            if (i, j) in follows and not isinstance(found[i], Derived) and (i < j or not both):
+                column = columns[j]
+                places = tuple(follows[i, j].tolist())
+                found[j] = Derived(column.label, column.dtype, column.missing, column, columns[i].label, places)
+                break
+    return found
+
+
+def _places(
+    a: np.ndarray, b: np.ndarray, a_there: np.ndarray, b_there: np.ndarray, size_a: int, size_b: int
+) -> np.ndarray | None:
+    """Of each token of a the one token of b that goes with it, if it is one; None if b does not follow from a."""
+    if (a_there != b_there).any():
+        return None
+    a, b = a[a_there], b[a_there]
+    counts = np.bincount(a * size_b + b, minlength=size_a * size_b).reshape(size_a, size_b)
+    seen = (counts.sum(1) > 0).sum()
+    if ((counts > 0).sum(1) > 1).any() or (counts.sum(0) > 0).sum() < 2 or len(a) < ROWS_PER_LEVEL * seen:
+        return None
+    return np.where(counts.sum(1) > 0, counts.argmax(1), -1)

@@ -1,0 +1,98 @@
+"""Rows of a chained table: drawn without a code, given any columns, and with their gaps filled."""
+
+import warnings
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..model.batch import Batch
+from .base import DataWarning
+from .binned import Binned
+from .subset import Subset, subset
+from .table import Table
+
+# Rows drawn at once, and for each row that is wanted at most, before what is given counts as too rare.
+ROWS, TRIES = 4096, 1000
+
+
+@torch.no_grad()
+def drawn(table: Table, likelihood: Any, n: int, seed: int, given: Any = None) -> Any:
+    """n rows of p(x | given) by the chain alone. Says how many were drawn where some had to be left out.
+
+    Raises ConfigError for what is given that the training data did not have, or that hardly occurs together.
+    """
+    asked = subset(table, {} if given is None else given)
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[Tensor] = []
+    kept = tried = 0
+    while kept < n:
+        size = min(ROWS, n - kept if tried == 0 else max(64, int(1.2 * (n - kept) * tried / max(kept, 1)) + 1))
+        x, known = asked.cells.expand(size, -1), asked.known.expand(size, -1)
+        rows, chance = likelihood.alone(size).complete(x, known, generator, within=asked.within)
+        if len(asked.within) > 1:
+            rows = rows[torch.rand(size, generator=generator) < chance]
+        parts.append(rows[: n - kept])
+        kept, tried = kept + len(parts[-1]), tried + size
+        if tried > TRIES * max(1, kept) + 10 * ROWS:
+            raise ConfigError(
+                f"rows like that hardly occur: of {tried:,} that were drawn {kept} met what is given ({given!s})",
+                hint="give wider ranges, or fewer columns",
+            )
+    if tried > n + ROWS:
+        warnings.warn(f"{tried:,} rows were drawn to keep {n:,} that meet what is given", DataWarning, stacklevel=3)
+    return _exact(table.restore(torch.cat(parts)), asked)
+
+
+def _exact(frame: Any, asked: Subset) -> Any:
+    """Given numbers as they were given: a token would bring them back to within its resolution."""
+    if not asked.exact:
+        return frame
+    if isinstance(frame, pd.DataFrame):
+        for label, value in asked.exact.items():
+            frame[label] = pd.Series([value] * len(frame)).astype(frame[label].dtype)
+    return frame
+
+
+def gaps(table: Table, batch: Batch) -> Tensor:
+    """Which modelled cells of rows are missing, whether they are masked or tokens of their own. [b, m]"""
+    missing = torch.zeros_like(batch.x, dtype=torch.bool) if batch.observed is None else ~batch.observed
+    for j, column in enumerate(table.modelled):
+        if table.learns_gaps(column):
+            missing[:, j] |= batch.x[:, j] >= table.tokens(column) - 1
+    return missing
+
+
+@torch.no_grad()
+def filled(table: Table, likelihood: Any, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+    """Cells [b, m] with the missing ones filled given the others: by the mean of a number, the likeliest level; with a
+    generator by a draw of all that are missing together.
+    """
+    missing = gaps(table, batch)
+    if not missing.any():
+        return batch.x
+    x = batch.x.masked_fill(missing, 0.0)
+    px = likelihood.alone(len(x))
+    if generator is not None:
+        present = {
+            j: (torch.zeros(k), torch.cat([torch.ones(k - 1), torch.zeros(1)]))
+            for j, column in enumerate(table.modelled)
+            for k in [table.tokens(column)]
+            if table.learns_gaps(column)
+        }
+        return px.complete(x, ~missing, generator, within=present)[0]
+    found = x.clone()
+    for j, (column, log_p) in enumerate(zip(table.modelled, px.marginals(x, ~missing), strict=True)):
+        own = missing[:, j]
+        if not own.any():
+            continue
+        p = log_p[own].exp()
+        p = p[:, :-1] if table.learns_gaps(column) else p
+        if isinstance(column, Binned):
+            mean = (p @ torch.from_numpy(column.centres).float()) / p.sum(-1)
+            found[own, j] = torch.from_numpy(column.places(mean.double().numpy())).float()
+        else:
+            found[own, j] = p.argmax(-1).float()
+    return found
