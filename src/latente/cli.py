@@ -194,7 +194,10 @@ def _table(result: Any) -> Any:
 
 
 def _show(result: Any, as_json: bool) -> None:
-    """A result on stdout: JSON, or lines for a dict, csv for a table, numbers for scores."""
+    """A result on stdout: JSON, or lines for a dict, csv for a table, numbers for scores, a report as it is."""
+    if hasattr(result, "figures"):
+        print(json.dumps(result.to_json(), ensure_ascii=False, indent=2) if as_json else result)
+        return
     if isinstance(result, dict):
         print(json.dumps(result, ensure_ascii=False, indent=2)) if as_json else _lines(result)
         return

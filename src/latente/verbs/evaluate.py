@@ -26,9 +26,14 @@ def evaluate(
     fidelity: Annotated[
         bool, "compare samples with the rows: Fréchet distance, precision, recall, a classifier"
     ] = False,
+    synthetic: Annotated[
+        bool, "tables: a report on new rows in place of all this: fidelity, use, privacy; needs --training"
+    ] = False,
+    training: Annotated[Any, "with --synthetic: the rows that the model was fitted on"] = None,
+    target: Annotated[str | None, "with --synthetic: the column to predict, trained on new rows"] = None,
     seed: Annotated[int, "seed of the draws"] = 0,
     quiet: Annotated[bool, "say nothing on stderr while it computes"] = False,
-) -> dict[str, Any]:
+) -> Any:
     """Bounds on −log p(x) in nats per row, reconstruction, KL, active units, and PCA of the same size beside it.
 
     Give it rows that the model was not fitted on. `neg_elbo` and `iw_nll` are upper bounds on −log p(x), the second
@@ -51,39 +56,60 @@ def evaluate(
     beside `_ceiling`, of rows against other rows, and `_floor`, of rows whose columns were shuffled. docs/estimates.md
     says when to trust which.
 
+    `synthetic`: a TabularReport instead, of as many new rows as `training` has: every figure between a floor (columns
+    shuffled) and a ceiling (real rows); of recipe tabular beside it the same of rows drawn through the code. docs/
+    tables.md says what each means.
+
     Raises DataError if the data do not fit the model, ConfigError for `ais` of a latent that is not numbers.
     """
+    if synthetic:
+        from ..errors import ConfigError
+        from ..uses import tabular_report
+
+        if training is None:
+            raise ConfigError(
+                "a report on synthetic rows compares them with those that the model was fitted on",
+                hint="--training TRAINING-ROWS",
+            )
+        return tabular_report.of_model(model, training, data, target=target, seed=seed)
+    if training is not None or target is not None:
+        from ..errors import ConfigError
+
+        raise ConfigError("training and target are for a report on synthetic rows", hint="add --synthetic")
     from ..uses import evaluation
 
     return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity, quiet)
 
 
-def ready(target: "Path", rate_distortion: bool = False, **_: Any) -> None:
+def ready(place: "Path", rate_distortion: bool = False, **_: Any) -> None:
     """Refuse a picture, before anything is computed, unless there will be a curve to draw. Raises ConfigError."""
     from ..errors import ConfigError
     from ..uses import curves
 
-    if target.suffix.lower() in curves.PLOTS and not rate_distortion:
+    if place.suffix.lower() in curves.PLOTS and not rate_distortion:
         raise ConfigError(
-            f"{target.name!r} is a picture, and without --rate-distortion there is no curve to draw",
-            hint=f"add --rate-distortion, or -o {target.stem}.json",
+            f"{place.name!r} is a picture, and without --rate-distortion there is no curve to draw",
+            hint=f"add --rate-distortion, or -o {place.stem}.json",
         )
 
 
-def unsaved(result: dict[str, Any], target: "Path") -> dict[str, Any]:
+def unsaved(result: dict[str, Any], place: "Path") -> dict[str, Any]:
     """The numbers that `save` leaves out of this file: a picture or a table holds the curves alone."""
-    if target.suffix.lower() == ".json":
+    if place.suffix.lower() == ".json" or hasattr(result, "figures"):
         return {}
     return {k: v for k, v in result.items() if not (k.startswith("rate_distortion") and isinstance(v, list))}
 
 
-def save(result: dict[str, Any], target: "Path", **_: Any) -> "list[Path]":
+def save(result: Any, place: "Path", **_: Any) -> "list[Path]":
     """Write all numbers (.json), or the rate–distortion curve as a picture (.png, .pdf, .svg) or a table."""
     from ..kinds.writing import write
     from ..uses import curves
 
-    if target.suffix.lower() in curves.PLOTS:
-        return curves.plot(result, target)
-    if target.suffix.lower() != ".json" and "rate_distortion" in result:
-        return write(curves.table(result), target)
-    return write(result, target)
+    if hasattr(result, "figures"):
+        result.save(place)
+        return [place]
+    if place.suffix.lower() in curves.PLOTS:
+        return curves.plot(result, place)
+    if place.suffix.lower() != ".json" and "rate_distortion" in result:
+        return write(curves.table(result), place)
+    return write(result, place)
