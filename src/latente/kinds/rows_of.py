@@ -15,7 +15,7 @@ from .subset import Subset, subset
 from .table import Table
 
 # Rows drawn at once, and for each row that is wanted at most, before what is given counts as too rare.
-ROWS, TRIES = 4096, 1000
+ROWS, TRIES = 2048, 1000
 
 
 @torch.no_grad()
