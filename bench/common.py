@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -49,6 +50,32 @@ def labels(given: Path | None) -> tuple[np.ndarray, np.ndarray]:
     names = ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
     first, second = (np.frombuffer(gzip.decompress((folder / n).read_bytes()), np.uint8, offset=8) for n in names)
     return first, second
+
+
+def tables(given: Path | None) -> Path:
+    """The folder of tables."""
+    return place(given, "tables", "fetch Adult's, credit-default's and diamonds' csv files")
+
+
+def adult(given: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Census income, 32,561 training rows and 16,281 others, 15 columns, "?" as missing."""
+    names = ["age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship"]
+    names += ["race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "income"]
+    options: dict[str, Any] = {"header": None, "names": names, "na_values": "?", "skipinitialspace": True}
+    parts = [pd.read_csv(tables(given) / f"adult-{name}.csv", comment="|", **options) for name in ("train", "test")]
+    train, test = (part.assign(income=part["income"].str.rstrip(".")) for part in parts)
+    return train, test
+
+
+def credit(given: Path | None) -> pd.DataFrame:
+    """Credit-card default, 30,000 rows, 24 columns."""
+    return pd.read_csv(tables(given) / "credit_card_default.csv").drop(columns="ID")
+
+
+def held_out(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Four fifths of the rows, and a fifth that is drawn once for all runs."""
+    held = np.random.default_rng(0).permutation(len(frame))[: len(frame) // 5]
+    return frame.drop(index=held).reset_index(drop=True), frame.loc[held].reset_index(drop=True)
 
 
 def cpu_seconds() -> float:

@@ -1,6 +1,6 @@
 """Synthetic rows of a table: how near they are to real ones, what they are good for, what they give away.
 
-    bench/synthetic.py [--table adult|credit] [--holes 0.2] [--peers DIR] [--seeds 3] [--epochs N] [--data DIR] [--quick]
+    bench/synthetic.py [--table adult|credit] [--holes 0.2] [--peers DIR] [--seeds 3] [--epochs N] [--quick]
 
 Adult: 32,561 rows to train on, 16,281 to compare with, as they come. Credit-default: a fifth of the 30,000 rows, drawn
 once, is held out. --holes removes that share of the training cells at random first. Every figure is a mean over seeds:
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import arguments, cpu_seconds, finish, place
+from common import adult, arguments, cpu_seconds, credit, finish, held_out
 
 import latente as lt
 from latente.uses.tabular_report import TabularReport, own_conditional, report
@@ -39,10 +39,6 @@ KEYS = {
     "copies": "copies",
     "membership": "membership",
 }
-ADULT = (
-    "age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain "
-    "capital-loss hours-per-week native-country income"
-).split()
 ROWS = 200_000  # that are drawn to see how fast
 
 
@@ -80,16 +76,9 @@ def main() -> None:
 
 def read(table: str, data: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Training rows, other rows, and the column that is predicted."""
-    folder = place(data, "tables", "fetch Adult's and credit-default's csv files from UCI")
     if table == "adult":
-        options: dict[str, Any] = {"header": None, "names": ADULT, "na_values": "?", "skipinitialspace": True}
-        parts = [pd.read_csv(folder / f"adult-{name}.csv", comment="|", **options) for name in ("train", "test")]
-        train, test = (part.assign(income=part["income"].str.rstrip(".")) for part in parts)
-        return train, test, "income"
-    frame = pd.read_csv(folder / "credit_card_default.csv").drop(columns="ID")
-    held = np.random.default_rng(0).permutation(len(frame))[: len(frame) // 5]
-    train = frame.drop(index=held).reset_index(drop=True)
-    return train, frame.loc[held].reset_index(drop=True), "default.payment.next.month"
+        return *adult(data), "income"
+    return *held_out(credit(data)), "default.payment.next.month"
 
 
 def pierced(frame: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:

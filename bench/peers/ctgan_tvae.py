@@ -3,8 +3,8 @@
     ENV/bin/python ctgan_tvae.py --data train.csv --levels a,b,c --epochs 100 --seed 0 --rows 32561 --out rows.csv
 
 ENV is made from bench/requirements-ctgan.txt. All settings are TVAE's own but the epochs. It takes no missing cells: a
-missing level is a level "?", a missing number the column's mean, as its users do. Timed is `fit` alone. The last line of
-stdout is one JSON: CPU and wall seconds of the fit, rows a second of sampling.
+missing level is a level "?", a missing number the column's mean, as its users do. Timed is `fit` alone. The last line
+of stdout is one JSON: CPU and wall seconds of the fit, rows a second of sampling.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     args = parser.parse_args()
     torch.set_num_threads(2)
-    np.random.seed(args.seed)
+    np.random.seed(args.seed)  # noqa: NPY002 - ctgan draws from it
     torch.manual_seed(args.seed)
     frame = pd.read_csv(args.data)
     levels = args.levels.split(",") if args.levels else []

@@ -16,6 +16,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Autoencoder": "estimator",
     "load": "estimator",
+    "Imputer": "uses.imputer",
+    "TabularReport": "uses.tabular_report",
+    "tabular_report": "uses.tabular_report",
     "Spec": "model.spec",
     "Train": "model.spec",
     "recipe": "model.spec",
@@ -52,6 +55,8 @@ __all__ = list(_HOMES) + _VERBS  # noqa: PLE0605 - made from the tables above, s
 
 
 def __getattr__(name: str) -> Any:
+    if name == "tabular_report":
+        return importlib.import_module(f"{__name__}.{_HOMES[name]}").report
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name in _VERBS:

@@ -51,14 +51,13 @@ def coded(*frames: pd.DataFrame) -> Coded:
         if number:
             columns.append([as_numbers(part) for part in parts])
             continue
-        texts = [
-            part.astype(object).where(part.notna(), None).map(lambda v: None if v is None else str(v)) for part in parts
-        ]
+        texts = [part.dropna().map(str) for part in parts]
         order = list(texts[0].value_counts().index)
-        known = {
-            level: i for i, level in enumerate([*order, *(set().union(*map(set, texts[1:])) - set(order) - {None})])
-        }
-        columns.append([text.map(known).to_numpy(float) for text in texts])
+        others = dict.fromkeys(level for text in texts[1:] for level in text.unique())
+        known = {level: float(i) for i, level in enumerate(dict.fromkeys([*order, *others]))}
+        columns.append(
+            [text.map(known).reindex(part.index).to_numpy(float) for text, part in zip(texts, parts, strict=True)]
+        )
     found = tuple(np.stack([column[i] for column in columns], 1) for i in range(len(frames)))
     return Coded(found, np.array(levels), tuple(map(str, frames[0].columns)))
 
@@ -289,7 +288,7 @@ def closer(synthetic: np.ndarray, training: np.ndarray, held_out: np.ndarray) ->
 def copies(synthetic: pd.DataFrame, real: pd.DataFrame) -> float:
     """Share of synthetic rows that are a real row, cell by cell."""
     keys = [
-        pd.util.hash_pandas_object(f.astype(object).where(f.notna(), None).astype(str), index=False)
+        pd.util.hash_pandas_object(pd.DataFrame({c: f[c].map(str).where(f[c].notna(), "") for c in f}), index=False)
         for f in (synthetic, real)
     ]
     return float(keys[0].isin(set(keys[1])).mean())
