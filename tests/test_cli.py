@@ -124,12 +124,42 @@ def test_every_verb_works_on_pictures(work):
 
 
 def test_export_prints_what_it_wrote_and_nothing_else(work):
-    done = run("export", work / "people", "-o", work / "people.onnx", "--json")
+    refused = run("export", work / "people", "-o", work / "people.onnx")
+    assert refused.code == 2
+    assert "hint: fit with --recipe vae" in refused.err
+    plain = ("--recipe", "vae", "--epochs", 5, "--dim", 3, "--quiet")
+    assert run("fit", work / "people.csv", *plain, "-o", work / "plain").code == 0
+    done = run("export", work / "plain", "-o", work / "people.onnx", "--json")
     assert (done.code, done.err) == (0, "")
     said = json.loads(done.out)
     for part in ("encoder", "decoder"):
         assert (work / said[part]["file"]).stat().st_size > 1000
-    assert run("export", work / "people").code == 2
+    assert run("export", work / "plain").code == 2
+
+
+def test_synthetic_rows_are_drawn_filled_and_reported_from_the_command_line(work):
+    gold = run("sample", work / "people", "-n", 50, "--given", "plan=gold|plus,age>60", "-o", work / "gold.csv")
+    assert gold.code == 0
+    made = pd.read_csv(work / "gold.csv")
+    assert len(made) == 50
+    assert made["plan"].isin(["gold", "plus"]).all()
+    assert (made["age"] > 60).all()
+    even = run("sample", work / "people", "-n", 60, "--balance", "plan")
+    assert pd.read_csv(io.StringIO(even.out))["plan"].value_counts().tolist() == [20, 20, 20]
+    wrong = run("sample", work / "people", "--given", "plan=golf")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "hint: did you mean 'gold'" in wrong.err
+    drawn = run("impute", work / "people", work / "people.csv", "--draws", 3, "-o", work / "draws.csv")
+    assert drawn.code == 0
+    assert pd.read_csv(work / "draws.csv")["draw"].value_counts().tolist() == [300] * 3
+    rows = ("--synthetic", "--training", work / "people.csv", "--target", "plan")
+    told = run("evaluate", work / "people", work / "people.csv", *rows)
+    assert told.code == 0
+    assert "floor" in told.out
+    assert "closer_to_training" in told.out
+    kept = run("evaluate", work / "people", work / "people.csv", *rows, "-o", work / "report.json")
+    assert kept.code == 0
+    assert "two_sample" in json.loads((work / "report.json").read_text())["figures"]
 
 
 def test_pictures_are_not_printed(work):

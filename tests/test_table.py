@@ -205,7 +205,7 @@ def test_one_column_is_enough():
 
 
 def test_samples_have_the_columns_types_levels_and_ranges_of_the_table(people):
-    new = Autoencoder(dim=3, steps=200, random_state=0).fit(people).sample(500)
+    new = Autoencoder("vae", dim=3, steps=200, random_state=0).fit(people).sample(500)
     assert new.dtypes.drop("name").equals(people.dtypes.drop("name"))
     for label in ("age", "income", "joined"):
         assert new[label].between(people[label].min(), people[label].max()).all()

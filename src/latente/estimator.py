@@ -42,6 +42,8 @@ from .training.team import ALONE, Team
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+# Columns of a table that are learned as a chain unless told otherwise: its steps take as long as it has columns.
+MOST_COLUMNS = 100
 # Rows that go through the nets at once when a fitted model is used.
 ROWS = 1024
 
@@ -53,8 +55,10 @@ class _NotFitted(NotFittedError, _SklearnNotFitted):
 class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn a latent space from data, then use it: one estimator for every kind of data and every recipe.
 
-    recipe: a name (see `latente fit --help`), a .toml or .json file, or a Spec.
-    dim: dimensions of the latent space; None is the recipe's, but for a table at most half the number of its columns.
+    recipe: a name (see `latente fit --help`), a .toml or .json file, or a Spec. "auto" is "tabular" for a table in
+    memory whose columns have names, at most 100 of them, where no part is chosen otherwise, and "vae" for all else.
+    dim: dimensions of the latent space; None is the recipe's, but for a table at most half the number of its columns
+    (recipe "tabular": their number).
     kind: "auto", "table", "image", or a kind with its options.
     condition: what is given and not modelled: names of columns of X, or True for the y of `fit` (which is otherwise
     ignored, so that in a Pipeline y belongs to the classifier alone). Then the model is p(x|z, c); `given` of `encode`,
@@ -72,7 +76,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def __init__(
         self,
-        recipe: Any = "vae",
+        recipe: Any = "auto",
         *,
         dim: int | None = None,
         kind: Any = "auto",
@@ -144,13 +148,17 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
+        self._recipe = "vae" if self.recipe == "auto" else self.recipe
         spec = self._spec(seed)
         if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name:
             raise ConfigError(
-                f"recipe {self.recipe!r} is for a {spec.kind.name}, and these data are of kind {infer(X)!r}",
+                f"recipe {self._recipe!r} is for a {spec.kind.name}, and these data are of kind {infer(X)!r}",
                 hint="--recipe vae (recipe=)",
             )
         raw = self._raw(X, spec.kind, reset=True)
+        if self.recipe == "auto" and self._is_tabular(raw):
+            self._recipe = "tabular"
+            spec = self._spec(seed)
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
@@ -168,7 +176,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         feed = self._learn(raw, given, spec, team)
         asked = self.dim is not None or self.latent is not None or {"latent", "latent.dim"} & set(self.settings or {})
         # Sparse codes have more units than columns on purpose.
-        planned = isinstance(self.recipe, str) and self.recipe in recipes() and spec.objective.name != "sparse"
+        planned = isinstance(self._recipe, str) and self._recipe in recipes() and spec.objective.name != "sparse"
         if planned and not asked:
             room = max(self.schema_.room, getattr(spec.latent, "least", 1))
             spec = with_dim(spec, min(spec.latent.dim, room))
@@ -197,6 +205,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise KeyboardInterrupt
         return self
 
+    def _is_tabular(self, raw: Any) -> bool:
+        """Whether `raw` is a table of named columns and nothing was chosen that recipe "tabular" chooses itself."""
+        parts = {"nets", "latent", "prior", "objective", "corruption", "kind"}
+        chosen = any(getattr(self, role) is not None for role in parts - {"kind"}) or self.condition
+        if chosen or self.kind not in ("auto", "table") or parts & {p.partition(".")[0] for p in self.settings or {}}:
+            return False
+        names = list(getattr(raw, "columns", []))
+        return 1 < len(names) <= MOST_COLUMNS and all(isinstance(name, str) for name in names)
+
     @property
     def _condition(self) -> Any:
         """True, or a list of names; false if nothing is given."""
@@ -222,7 +239,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return Streamed(sampler, self.schema_, device, team)
 
     def _spec(self, seed: int) -> Spec:
-        spec = recipe(self.recipe)
+        spec = recipe(self._recipe)
         if self.kind != "auto":
             spec = spec.override("kind", self.kind)
         for role in ("nets", "latent", "prior", "objective", "corruption"):
@@ -270,7 +287,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "ended": h.ended,
             "verdict": h.verdict,
             "findings": h.findings,
-            "recipe": self.recipe if isinstance(self.recipe, str) else "given",
+            "recipe": self._recipe if isinstance(self._recipe, str) else "given",
             "schema": self.schema_.summary[:100],
             "features": getattr(self, "n_features_in_", None),
             "names": [str(c) for c in getattr(self, "feature_names_in_", [])],

@@ -42,7 +42,10 @@ class Derived(Column):
 
     def follow(self, source: np.ndarray) -> np.ndarray:
         """Tokens here of cells of the source. [n]"""
-        return np.maximum(np.array(self.places)[np.clip(source.astype(int), 0, len(self.places) - 1)], 0).astype(float)
+        places = np.array(self.places)
+        found = places[np.clip(source.astype(int), 0, len(places) - 1)]
+        # `<other>` without rare levels comes back as the first level: see `Categorical`.
+        return np.maximum(np.where(found < 0, places[0], found), 0).astype(float)
 
     def back(self, tokens: np.ndarray) -> np.ndarray:
         """The one token of the source from which each token here follows; −1 where there are several, or none. [n]"""

@@ -30,6 +30,9 @@ from .derived import Derived, derived, level_count
 
 # A sparse matrix is spread out to float32: refuse what would not fit beside the model.
 MAX_DENSE_BYTES = 4 << 30
+# Units of a chain that are left out in a step, of tables with fewer rows than that the second: on 258 to 3,600 rows of
+# five tables it was better by .1 to 1.1 nats a row (penguins 10.96 to 10.22, red wine 40.9 to 39.9).
+DROPOUT, MORE_DROPOUT, FEW_ROWS = 0.1, 0.3, 5_000
 # Numbers that the body of a chain's encoder is told.
 TOLD = 128
 # Values of a column that are kept to find its median when rows come in blocks; fewer where there are many columns.
@@ -41,7 +44,7 @@ MOST_SAMPLED, FEWEST_SAMPLED, MOST_CELLS_SAMPLED = 100_000, 10_000, 10_000_000
 class Table(Kind):
     """A table. Options: `scale`, how σ of the numeric columns is found (see the Gaussian likelihood).
     likelihood: "mixed", each column by itself given the code; "chain", each given the code and the columns before it,
-    numbers as tokens (see the chain likelihood for `width`, `orders` and `keep`).
+    numbers as tokens (see the chain likelihood for `width`, `orders`, `keep` and `dropout`).
     gaps: of a chain, whether the pattern of missing cells is learned and drawn with new rows ("generated"), or new rows
     have none ("filled").
 
@@ -54,6 +57,7 @@ class Table(Kind):
     width: int = 96
     orders: float = 0.5
     keep: float = 0.5
+    dropout: float | None = None
     gaps: Literal["generated", "filled"] = "generated"
     columns: tuple[Column, ...] = ()
     frame: str = "pandas"
@@ -90,6 +94,8 @@ class Table(Kind):
                 f"found {rows} sample(s) (n_samples={rows}), and a model needs 2 or more to learn from",
                 hint="give it more rows",
             )
+        if kind.dropout is None:
+            kind = replace(kind, dropout=MORE_DROPOUT if rows < FEW_ROWS else DROPOUT)
         columns = tuple(column.column(tokens=kind.chained) for column in growing)
         if kind.chained and growing[0].parts == 1:
             # Rows that come in blocks are never together: of those no column is told to follow from another.
@@ -250,7 +256,7 @@ class Table(Kind):
         if self.chained:
             numbers = tuple(isinstance(c, Binned) for c in columns)
             sizes = tuple(self.tokens(c) for c in columns)
-            return Chain(sizes, numbers, self.width, self.orders, self.keep).build((len(columns),))
+            return Chain(sizes, numbers, self.width, self.orders, self.keep, self.dropout or 0.0).build((len(columns),))
         numeric, binary, levels = _groups(columns)
         groups: list[tuple[tuple[int, ...], Any]] = []
         if numeric:

@@ -314,7 +314,7 @@ class _Run:
         model.generator = torch.Generator(device).manual_seed(self.config.seed + 1)
         model.progress = 1.0
         model.eval()
-        with self.optimiser.averaged(), self.gradients.whole():
+        with self.optimiser.averaged(), self.gradients.whole(), model.likelihood.judged():
             for start in range(0, len(rows), EVAL_ROWS):
                 batch = self.kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)), model.generator)
                 loss = self.objective(model, batch)

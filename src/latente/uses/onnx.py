@@ -57,6 +57,11 @@ def write_graphs(ae: Autoencoder, place: Path) -> dict[str, Any]:
     absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if absent:
         raise ConfigError(f"export needs {' and '.join(absent)}", hint="pip install 'latente[onnx]'")
+    if ae.chained:
+        raise ConfigError(
+            "a table's chain draws its columns one after the other, which a graph of one pass has no form for",
+            hint="fit with --recipe vae",
+        )
     if getattr(ae.spec_.latent, "searches", False):
         raise ConfigError(
             f"latent {ae.spec_.latent.name!r} finds a row's code by a search, which ONNX has no form for",

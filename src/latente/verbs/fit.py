@@ -17,8 +17,8 @@ def fit(
     *,
     recipe: Annotated[
         str,
-        f"a recipe's name ({' '.join(RECIPES)}) or a file",
-    ] = "vae",
+        f"a recipe's name ({' '.join(RECIPES)}), a file, or auto: tabular for a table of named columns, else vae",
+    ] = "auto",
     kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,

@@ -1,6 +1,8 @@
 """Interfaces of p(x|z): a likelihood turns a decoder's numbers into a distribution."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +83,11 @@ class Likelihood(nn.Module, ABC):
 
     def stir(self, generator: torch.Generator | None) -> None:
         """Take the generator from which a training pass draws what is this likelihood's own."""
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Where a run looks at its held-out rows: a likelihood that trains in several ways is then seen in each."""
+        yield
 
     def observe(self, px: Dist, target: Batch) -> None:
         """Update running statistics (a closed-form scale) from one training pass."""

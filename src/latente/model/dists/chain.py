@@ -8,7 +8,8 @@ is left out, so that the same chain also knows p(x) without a code.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,7 @@ class _Net(nn.Module):
         self.heads = Words(sizes, numeric, width, spread=0.06)
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(k)) for k in sizes])
         self.generator: torch.Generator | None = None
+        self.judged = False
 
     def tables(self) -> list[tuple[Tensor, Tensor]]:
         """Of each column the vectors of its tokens and the weights of its head, each [tokens, width]."""
@@ -97,6 +99,10 @@ class _Net(nn.Module):
         again = len(h) // len(tokens)
         if self.training:
             h, order, mask = self._stirred(h, order)
+        elif self.judged:
+            # The share of the rows that training tells their code, spread evenly.
+            at = torch.arange(len(h), device=h.device) * self.keep
+            h = torch.where((at.floor() != (at + self.keep).floor())[:, None], h, self.blank)
         cells: list[Tensor] = [h] * len(order)
         tables = self.tables()
         for place, j in enumerate(order):
@@ -304,6 +310,14 @@ class _Chain(Likelihood):
 
     def stir(self, generator: torch.Generator | None) -> None:
         self.net.generator = generator
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        self.net.judged = True
+        try:
+            yield
+        finally:
+            self.net.judged = False
 
     def forward(self, params: Tensor) -> ChainDist:
         return ChainDist(params, self.net)
