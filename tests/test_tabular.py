@@ -293,6 +293,7 @@ def test_polars_and_numpy_come_back_as_they_came(market):
     ae = lt.Autoencoder("tabular", steps=40, random_state=0).fit(frame)
     new = ae.sample(20, given="plan=gold")
     assert new.schema == frame.schema
+    assert set(ae.sample(20, given="spend=33.25")["spend"]) == {33.25}
     x = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     ae = lt.Autoencoder("tabular", steps=40, random_state=0).fit(x)
     assert ae.sample(10).dtype == np.float32
@@ -301,6 +302,32 @@ def test_polars_and_numpy_come_back_as_they_came(market):
     full = lt.impute(ae, holes)
     assert np.isfinite(full).all()
     assert np.array_equal(full[~np.isnan(holes)], holes[~np.isnan(holes)])
+
+
+def test_pyarrow_tables_come_back_as_they_came(market):
+    import pyarrow as pa
+
+    frame = market[["plan", "age", "spend", "city"]].head(600).copy()
+    frame["age"] = frame["age"].astype("Int64").mask(np.arange(600) % 5 == 0)
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    ae = lt.Autoencoder(steps=60, random_state=0).fit(table)
+    assert ae.card_["recipe"] == "tabular"
+    new = ae.sample(200, given="spend=33.25")
+    assert new.schema.names == table.schema.names
+    assert pa.types.is_integer(new.schema.field("age").type)
+    assert new.column("age").null_count > 0
+    assert set(new.column("spend").to_pylist()) == {33.25}
+    full = lt.impute(ae, table)
+    assert full.schema.equals(table.schema)
+    assert full.column("age").null_count == 0
+    assert full.column("spend").equals(table.column("spend"))
+    assert lt.impute(ae, table, draws=2).num_rows == 1200
+    assert lt.sample(ae, 9, balance="plan").num_rows == 9
+
+
+def test_few_rows_are_said_to_be_few(market):
+    ae = lt.Autoencoder("tabular", steps=30, random_state=0).fit(market.head(200))
+    assert any("few to learn from" in finding for finding in ae.card_["findings"])
 
 
 def test_the_chain_is_exact_where_the_whole_distribution_can_be_listed():

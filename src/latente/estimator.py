@@ -23,7 +23,7 @@ from .kinds.base import DataWarning, Kind, infer
 from .kinds.given import apart, cells, chosen, together
 from .kinds.sources import Read, Source
 from .kinds.streams import opened
-from .kinds.table import Table, as_frame
+from .kinds.table import Table, as_frame, from_arrow, is_arrow
 from .model.batch import Batch
 from .model.estimates import bounds
 from .model.model import Model
@@ -145,6 +145,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """`fit`; slots: from the finished spec and the data's fingerprint, where checkpoints lie. started: when the
         time limit began to run.
         """
+        arrow, X = is_arrow(X), from_arrow(X)
         self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
@@ -173,7 +174,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             table = Table().learn(given)
             assert isinstance(table, Table)
             self.condition_ = table
-        feed = self._learn(raw, given, spec, team)
+        feed = self._learn(raw, given, spec, team, "pyarrow" if arrow else "")
         asked = self.dim is not None or self.latent is not None or {"latent", "latent.dim"} & set(self.settings or {})
         # Sparse codes have more units than columns on purpose.
         planned = isinstance(self._recipe, str) and self._recipe in recipes() and spec.objective.name != "sparse"
@@ -223,11 +224,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         single = isinstance(self.condition, str) or not isinstance(self.condition, Iterable)
         return [self.condition] if single else list(self.condition)
 
-    def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team) -> Feed:
-        """Learn the schema, and the rows as training takes them."""
+    def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team, frame: str) -> Feed:
+        """Learn the schema, and the rows as training takes them. frame: what they came in, if `raw` no longer says."""
         device = device_of(spec.train.device)
         if not isinstance(raw, Source):
-            self.schema_: Kind = spec.kind.learn(raw)
+            learned: Kind = spec.kind.learn(raw)
+            self.schema_ = replace(learned, frame=frame) if frame and isinstance(learned, Table) else learned
             return Resident(self._batch(raw, given), spec.train, device, team)
         sampler = Sampler(raw, spec.train)
         self.schema_ = spec.kind.learn_blocks(sampler.blocks())
@@ -476,6 +478,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _raw(self, X: Any, kind: Kind | None, *, reset: bool) -> Any:
         """`X` checked as scikit-learn asks where it is a table; read where it is a path; else as it is."""
+        X = from_arrow(X)
         if isinstance(X, Read):
             return X.raw
         if isinstance(X, (str, Path)):

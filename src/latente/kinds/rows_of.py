@@ -12,7 +12,7 @@ from ..model.batch import Batch
 from .base import DataWarning
 from .binned import Binned
 from .subset import Subset, subset
-from .table import Table
+from .table import Table, is_arrow, to_arrow
 
 # Rows drawn at once, and for each row that is wanted at most, before what is given counts as too rare.
 ROWS, TRIES = 2048, 1000
@@ -51,8 +51,14 @@ def _exact(frame: Any, asked: Subset) -> Any:
     if not asked.exact:
         return frame
     if isinstance(frame, pd.DataFrame):
-        for label, value in asked.exact.items():
-            frame[label] = pd.Series([value] * len(frame)).astype(frame[label].dtype)
+        return frame.assign(**{n: pd.Series([v] * len(frame)).astype(frame[n].dtype) for n, v in asked.exact.items()})
+    if is_arrow(frame):
+        return to_arrow(_exact(frame.to_pandas(), asked), frame.schema)
+    if hasattr(frame, "with_columns"):
+        import polars as pl
+
+        values = {n: v.item() if hasattr(v, "item") else v for n, v in asked.exact.items()}
+        return frame.with_columns([pl.lit(v).cast(frame.schema[n]).alias(n) for n, v in values.items()])
     return frame
 
 

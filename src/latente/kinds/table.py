@@ -1,5 +1,6 @@
 """Tables: numbers, categories, dates and gaps in named columns."""
 
+import contextlib
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -48,8 +49,8 @@ class Table(Kind):
     gaps: of a chain, whether the pattern of missing cells is learned and drawn with new rows ("generated"), or new rows
     have none ("filled").
 
-    Learned: `columns`; `frame`, what the data came in ("pandas", "polars" or "numpy"), and so goes out in; `dtype`, of
-    a numpy array.
+    Learned: `columns`; `frame`, what the data came in ("pandas", "polars", "pyarrow" or "numpy"), and so goes out in;
+    `dtype`, of a numpy array.
     """
 
     scale: Literal["closed-form", "learned", "unit"] = "closed-form"
@@ -189,6 +190,8 @@ class Table(Kind):
             series.append(made)
         frame = pd.concat(series, axis=1)
         frame.columns = pd.Index([c.label for c in self.columns])
+        if self.frame == "pyarrow":
+            return to_arrow(frame)
         if self.frame == "polars":
             import polars
 
@@ -352,6 +355,7 @@ class _TokenEncoder(nn.Module):
 
 def as_frame(raw: Any) -> pd.DataFrame:
     """Table-like data in memory as a pandas frame. Raises DataError for what is not one."""
+    raw = from_arrow(raw)
     match _frame_of(raw):
         case "pandas":
             frame = raw.to_frame().T if isinstance(raw, pd.Series) else raw
@@ -368,6 +372,33 @@ def as_frame(raw: Any) -> pd.DataFrame:
     if frame.shape[1] == 0:
         raise DataError("the table has no columns (0 feature(s))", hint="check the file and its delimiter")
     return frame
+
+
+def from_arrow(raw: Any) -> Any:
+    """A pyarrow table as a pandas frame; anything else as it is."""
+    return raw.to_pandas() if is_arrow(raw) else raw
+
+
+def is_arrow(raw: Any) -> bool:
+    """Whether `raw` is a pyarrow table."""
+    return type(raw).__module__.split(".")[0] == "pyarrow" and hasattr(raw, "to_pandas")
+
+
+def to_arrow(frame: pd.DataFrame, schema: Any = None) -> Any:
+    """A pandas frame as a pyarrow table, of `schema` where its columns can be; whole numbers with gaps stay whole."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    for i, field in enumerate(table.schema):
+        wanted = schema.field(field.name).type if schema is not None and field.name in schema.names else None
+        column = frame[field.name]
+        if wanted is None and pa.types.is_floating(field.type) and column.isna().any():
+            there = column.dropna()
+            wanted = pa.int64() if len(there) and (there == np.rint(there)).all() else None
+        if wanted is not None and wanted != field.type:
+            with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                table = table.set_column(i, field.name, table.column(i).cast(wanted))
+    return table
 
 
 def _array(raw: Any) -> np.ndarray:

@@ -44,6 +44,8 @@ UNSCALED = 3.0
 HARDLY, NEAR = 50, 0.9
 # Nats of KL in one dimension, averaged over rows, beyond which no code of data goes: 72 bits.
 EXPLODED = 50.0
+# Rows of a table below which new rows are said to be likely copies.
+FEW_ROWS = 500
 # Draws of the prior that are looked at.
 DRAWS = 16
 # How much better a held-out loss must be to be called better: nats, or a share of it.
@@ -100,12 +102,32 @@ def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "Hist
             found += _beside_pca(model, few, held_out, dim)
             found += _range(model, few, held_out, kind)
             found += _unscaled(model, held_out, kind)
-    found += [*_codes(model, q), *_untold(model), *_no_bound(objective), *_events(history), *_busy(history)]
+    found += [
+        *_codes(model, q),
+        *_untold(model),
+        *_few_rows(model, history),
+        *_no_bound(objective),
+        *_events(history),
+        *_busy(history),
+    ]
     # A stable sort: of equally grave ones the order above.
     texts = [text for _, text in sorted(found, key=lambda f: -f[0])]
     if found and max(found)[0] > REMARK:
         return texts[0], texts
     return _healthy(q, active, dim, history), texts
+
+
+def _few_rows(model: Model, history: "History") -> list[Finding]:
+    """Whether a chain was fitted to so few rows that its new rows may be old ones."""
+    rows = history.training_rows + history.held_out_rows
+    if not hasattr(model.likelihood, "alone") or rows >= FEW_ROWS:
+        return []
+    return [
+        (
+            REMARK,
+            f"{rows} rows are few to learn from: new rows may repeat old ones; `copies` of evaluate --synthetic says",
+        )
+    ]
 
 
 def _healthy(q: Posterior, active: int, dim: int, history: "History") -> str:

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..estimator import Autoencoder
 from ..kinds.columns import Binary, Categorical
 from ..kinds.subset import parsed
+from ..kinds.table import is_arrow
 from ..parts import nearest
 
 
@@ -38,6 +39,10 @@ def balanced(ae: Autoencoder, n: int, column: str, seed: int, given: Any = None)
         return pd.concat(parts, ignore_index=True).iloc[order].reset_index(drop=True)
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)[order]
+    if is_arrow(parts[0]):
+        import pyarrow as pa
+
+        return pa.concat_tables(parts).take(order)
     import polars as pl
 
     return pl.concat(parts)[order.tolist()]

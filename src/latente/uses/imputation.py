@@ -13,7 +13,7 @@ from ..estimator import Autoencoder
 from ..kinds import rows_of
 from ..kinds.columns import Identifier
 from ..kinds.image import Image, as_pictures
-from ..kinds.table import Table, as_frame
+from ..kinds.table import Table, as_frame, from_arrow, is_arrow, to_arrow
 from ..model.batch import Batch
 
 
@@ -56,8 +56,14 @@ def multiple(ae: Autoencoder, data: Any, draws: int, seed: int) -> Any:
     for number in range(1, draws + 1):
         rows = torch.cat([drawn(ae, batch, generator) for batch in ae.prepared(raw)])
         found.append((number, _joined(ae, raw, rows)))
+    if is_arrow(data):
+        found = [(k, to_arrow(f, data.schema)) for k, f in found]
     if draws == 1:
         return found[0][1]
+    if is_arrow(data):
+        import pyarrow as pa
+
+        return pa.concat_tables([f.add_column(0, "draw", [[k] * len(f)]) for k, f in found])
     if type(raw).__module__.startswith("polars"):
         import polars as pl
 
@@ -70,14 +76,15 @@ def multiple(ae: Autoencoder, data: Any, draws: int, seed: int) -> Any:
 def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
     """`data` with its missing cells filled, in the form in which it came."""
     raw = ae.rows(data)
-    return _joined(ae, raw, torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)]))
+    found = _joined(ae, raw, torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)]))
+    return to_arrow(found, data.schema) if is_arrow(data) else found
 
 
 def _joined(ae: Autoencoder, raw: Any, rows: Tensor) -> Any:
     """`raw` with its gaps filled from the cells of `rows`."""
     if isinstance(ae.schema_, Image):
         return _pictures(ae, raw, rows)
-    filled = ae.schema_.restore(rows)
+    filled = from_arrow(ae.schema_.restore(rows))
     if hasattr(raw, "toarray") or isinstance(raw, (np.ndarray, list)):
         original = np.asarray(raw.toarray() if hasattr(raw, "toarray") else raw)
         return np.where(pd.isna(original), np.asarray(filled), original)
