@@ -283,7 +283,7 @@ def test_a_unit_scale_on_residuals_of_another_size_is_said_with_the_command():
 
 def test_a_decoder_that_expects_what_no_row_holds_is_named_with_the_column():
     frame = pd.DataFrame(factors(), columns=[f"c{i}" for i in range(24)])
-    ae = Autoencoder(steps=20, random_state=0).fit(frame)
+    ae = Autoencoder("vae", steps=20, random_state=0).fit(frame)
     batch = next(iter(ae.batches(frame)))
     assert doctor._range(ae.model_, batch, batch, ae.schema_) == []
     last = [m for m in ae.model_.output.modules() if hasattr(m, "bias") and m.bias is not None][-1]

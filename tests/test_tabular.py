@@ -11,7 +11,7 @@ import latente as lt
 from latente.errors import ConfigError
 from latente.kinds.base import DataWarning
 from latente.kinds.binned import Binned, binned
-from latente.kinds.derived import Derived, derived
+from latente.kinds.derived import Derived
 from latente.kinds.learning import learn
 from latente.kinds.subset import parsed, subset
 from latente.kinds.table import Table
@@ -108,9 +108,24 @@ def test_columns_that_follow_from_others_are_found_and_those_that_only_nearly_do
     a = rng.integers(0, 8, n)
     frame = pd.DataFrame({"a": a, "b": np.array(list("stuvwxyz"))[a], "c": a % 2, "d": a % 2})
     frame.loc[7, "d"] = 1 - frame.loc[7, "d"]
-    columns = derived(list(Table(likelihood="chain").learn(frame).columns), frame)
-    follow = {c.label: c.source for c in columns if isinstance(c, Derived)}
-    assert follow == {"b": "a", "c": "a"}
+    learned = Table(likelihood="chain").learn(frame)
+    assert {c.label: c.source for c in learned.columns if isinstance(c, Derived)} == {"b": "a", "c": "a"}
+    assert learned.rules == ()
+
+
+def test_columns_that_follow_where_both_are_there_are_kept_to_it():
+    n = 2000
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 8, n)
+    frame = pd.DataFrame({"a": [f"v{i}" for i in a], "b": a % 3, "c": rng.normal(size=n)})
+    frame = frame.mask(rng.random(frame.shape) < 0.2)
+    ae = lt.Autoencoder("tabular", steps=60, random_state=0).fit(frame)
+    assert [(r.label, r.source) for r in ae.schema_.rules] == [("b", "a")]
+    new = ae.sample(2000)
+    assert new["b"].isna().mean() > 0.05
+    there = new[["a", "b"]].notna().all(axis=1)
+    assert (new.loc[there, "a"].str[1:].astype(int) % 3 == new.loc[there, "b"]).all()
+    assert any("kept to what follows from a" in line for line in ae.schema_.summary)
 
 
 def test_chance_on_few_rows_is_no_rule():

@@ -70,41 +70,43 @@ def level_count(column: Column) -> int:
     return column.size if isinstance(column, Binned) and not column.bins else 0
 
 
-def derived(columns: list[Column], frame: pd.DataFrame) -> list[Column]:
-    """The columns, with those that follow from another in every row of `frame` as Derived.
+def derived(columns: list[Column], frame: pd.DataFrame) -> tuple[list[Column], list[Derived]]:
+    """The columns, with those that follow from another in every row of `frame` as Derived; and those that do so only
+    where both are there, which stay what they are, as rules.
 
-    Of two that follow from each other the first stays. A column follows only from one that is there in the same rows.
+    Of two that follow from each other the first stays.
     """
     tokens, there = {}, {}
     for i, column in enumerate(columns):
         if 0 < level_count(column) <= MOST_LEVELS:
             cells = column.encode(frame.iloc[:, i])
             tokens[i], there[i] = cells.numbers.astype(int), cells.observed
-    follows: dict[tuple[int, int], np.ndarray] = {}
+    follows: dict[tuple[int, int], tuple[int, ...]] = {}
     for i, j in permutations(tokens, 2):
-        sizes = level_count(columns[i]), level_count(columns[j])
-        one = _places(tokens[i], tokens[j], there[i], there[j], *sizes)
-        if one is not None:
-            follows[i, j] = one
-    found = list(columns)
+        both = there[i] & there[j]
+        places = _places(tokens[i][both], tokens[j][both], level_count(columns[i]), level_count(columns[j]))
+        if places is not None:
+            follows[i, j] = tuple(places.tolist())
+    found, rules = list(columns), []
     for j in tokens:
-        for i in tokens:
-            both = (i, j) in follows and (j, i) in follows
-            if (i, j) in follows and not isinstance(found[i], Derived) and (i < j or not both):
-                column = columns[j]
-                places = tuple(follows[i, j].tolist())
-                found[j] = Derived(column.label, column.dtype, column.missing, column, columns[i].label, places)
-                break
-    return found
+        own = columns[j]
+        sources = [i for i in tokens if (i, j) in follows and (i < j or (j, i) not in follows)]
+        # First those that are there in the same rows: then the column need not be modelled at all.
+        for i in sorted(sources, key=lambda i: bool((there[i] != there[j]).any())):
+            if isinstance(found[i], Derived):
+                continue
+            one = Derived(own.label, own.dtype, own.missing, own, columns[i].label, follows[i, j])
+            if (there[i] == there[j]).all():
+                found[j] = one
+            else:
+                rules.append(one)
+            break
+    # A rule's source is a column of the model.
+    return found, [r for r in rules if not any(isinstance(c, Derived) and c.label == r.source for c in found)]
 
 
-def _places(
-    a: np.ndarray, b: np.ndarray, a_there: np.ndarray, b_there: np.ndarray, size_a: int, size_b: int
-) -> np.ndarray | None:
+def _places(a: np.ndarray, b: np.ndarray, size_a: int, size_b: int) -> np.ndarray | None:
     """Of each token of a the one token of b that goes with it, if it is one; None if b does not follow from a."""
-    if (a_there != b_there).any():
-        return None
-    a, b = a[a_there], b[a_there]
     counts = np.bincount(a * size_b + b, minlength=size_a * size_b).reshape(size_a, size_b)
     seen = (counts.sum(1) > 0).sum()
     if ((counts > 0).sum(1) > 1).any() or (counts.sum(0) > 0).sum() < 2 or len(a) < ROWS_PER_LEVEL * seen:

@@ -49,8 +49,8 @@ class Table(Kind):
     gaps: of a chain, whether the pattern of missing cells is learned and drawn with new rows ("generated"), or new rows
     have none ("filled").
 
-    Learned: `columns`; `frame`, what the data came in ("pandas", "polars", "pyarrow" or "numpy"), and so goes out in;
-    `dtype`, of a numpy array.
+    Learned: `columns`; `rules`, by which columns that are modelled follow from others where both are there; `frame`,
+    what the data came in ("pandas", "polars", "pyarrow" or "numpy"), and so goes out in; `dtype`, of a numpy array.
     """
 
     scale: Literal["closed-form", "learned", "unit"] = "closed-form"
@@ -61,6 +61,7 @@ class Table(Kind):
     dropout: float | None = None
     gaps: Literal["generated", "filled"] = "generated"
     columns: tuple[Column, ...] = ()
+    rules: tuple[Derived, ...] = ()
     frame: str = "pandas"
     dtype: str = ""
 
@@ -100,7 +101,8 @@ class Table(Kind):
         columns = tuple(column.column(tokens=kind.chained) for column in growing)
         if kind.chained and growing[0].parts == 1:
             # Rows that come in blocks are never together: of those no column is told to follow from another.
-            columns = tuple(derived(list(columns), frame))
+            found, rules = derived(list(columns), frame)
+            columns, kind = tuple(found), replace(kind, rules=tuple(rules))
         if not replace(kind, columns=columns).modelled:
             shown = "; ".join(f"{c.label!r} {c.summary}" for c in columns[:3])
             raise DataError(
@@ -188,6 +190,12 @@ class Table(Kind):
             if self.learns_gaps(source) and source.label in at:
                 made = made.mask(pd.Series(numbers >= self.tokens(source) - 1))
             series.append(made)
+        for rule in self.rules:
+            labels = [c.label for c in self.columns]
+            place, other = labels.index(rule.label), labels.index(rule.source)
+            both = series[place].notna() & series[other].notna()
+            told = rule.decode(rule.follow(cells[:, at[rule.source]].astype(np.float64)))
+            series[place] = series[place].where(~both, told)
         frame = pd.concat(series, axis=1)
         frame.columns = pd.Index([c.label for c in self.columns])
         if self.frame == "pyarrow":
@@ -243,7 +251,9 @@ class Table(Kind):
 
     @property
     def summary(self) -> list[str]:
-        return [f"{c.label}: {c.summary}" + (f", {c.missing:.1%} missing" if c.missing else "") for c in self.columns]
+        bound = {rule.label: f", kept to what follows from {rule.source}" for rule in self.rules}
+        gaps = {c.label: f", {c.missing:.1%} missing" for c in self.columns if c.missing}
+        return [f"{c.label}: {c.summary}{bound.get(c.label, '')}{gaps.get(c.label, '')}" for c in self.columns]
 
     def cell_name(self, index: int) -> str:
         return f"column {self.modelled[index].label!r}"
