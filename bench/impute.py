@@ -24,7 +24,14 @@ ROWS, NEIGHBOURS, AMONG = 4_000, 10, 5_000
 
 
 def main() -> None:
-    args = arguments(__doc__, tables={"default": "adult,credit,diamonds,adult-30", "help": "which"})
+    args = arguments(
+        __doc__,
+        tables={"default": "adult,credit,diamonds,adult-30", "help": "which"},
+        set={"action": "append", "default": [], "help": "a setting, PATH=VALUE"},
+    )
+    from latente.verbs.fit import _setting
+
+    settings = dict(_setting(s) for s in args.set)
     start = time.perf_counter()
     figures: dict[str, Any] = {}
     for name in args.tables.split(","):
@@ -34,7 +41,7 @@ def main() -> None:
         for seed in range(1 if args.quick else args.seeds or 3):
             if args.quick:
                 train, test = train.head(2000), test.head(300)
-            runs.append(once(train, test, share, seed))
+            runs.append(once(train, test, share, seed, settings))
             print(f"{name} seed {seed}", {k: round(v, 4) for k, v in runs[-1].items()}, flush=True)
         means = {key: float(np.mean([run[key] for run in runs])) for key in runs[0]}
         if "nrmse" in means:
@@ -54,13 +61,15 @@ def read(name: str, data: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     return held_out(credit(data) if name == "credit" else pd.read_csv(tables(data) / "diamonds.csv"))
 
 
-def once(train: pd.DataFrame, test: pd.DataFrame, share: float, seed: int) -> dict[str, float]:
+def once(
+    train: pd.DataFrame, test: pd.DataFrame, share: float, seed: int, settings: dict[str, Any]
+) -> dict[str, float]:
     """One model, one pattern of gaps, three ways to fill them."""
     rng = np.random.default_rng(seed)
     test = test.iloc[rng.permutation(len(test))[:ROWS]].reset_index(drop=True)
     gone = rng.random(test.shape) < share
     holes = test.mask(gone)
-    ae = lt.Autoencoder("tabular", random_state=seed).fit(train)
+    ae = lt.Autoencoder("tabular", settings=settings, random_state=seed).fit(train)
     filled = lt.impute(ae, holes)
     some = train.iloc[rng.permutation(len(train))[:AMONG]]
     found = coded(train, test, holes, filled, some)

@@ -140,7 +140,8 @@ def test_a_streamed_fit_learns_what_a_fit_in_memory_does(tmp_path, form):
         for i in range(3):
             table.iloc[i::3].to_parquet(path / f"{i}.parquet")
     a, b = (
-        lt.fit(str(path), stream=s, dim=2, epochs=30, quiet=True, output=tmp_path / f"run-{s}") for s in ("no", "yes")
+        lt.fit(str(path), recipe="vae", stream=s, dim=2, epochs=30, quiet=True, output=tmp_path / f"run-{s}")
+        for s in ("no", "yes")
     )
     assert [type(c) for c in a.schema_.columns] == [type(c) for c in b.schema_.columns]
     scores = [ae.score_samples(str(path), 8).mean() for ae in (a, b)]

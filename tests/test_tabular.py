@@ -185,6 +185,7 @@ def test_rows_drawn_through_the_code_follow_the_table_too(model):
         ("spend=33.25", lambda d: d["spend"] == 33.25),
         ("tax=21", lambda d: d["plan"] == "gold"),
         ("joined>=2023-01-01", lambda d: d["joined"] >= "2023-01-01"),
+        ("spend>20.5,spend<=21", lambda d: (d["spend"] > 20.5) & (d["spend"] <= 21)),
         ("age>50,spend>20", lambda d: (d["age"] > 50) & (d["spend"] > 20)),
     ],
 )
@@ -222,6 +223,8 @@ def test_two_ranges_together_are_drawn_again_until_they_fit_and_a_note_says_so(m
         ("plan=gold,tax=0", "cannot be together with plan=gold", "leave one of them out"),
         ("name=person 1", "cannot be given", "columns that the model holds"),
         ("gold", "takes NAME=VALUE", "sex=Female"),
+        ("age=40..20", "begins after it ends", "age=20..40"),
+        (["plan"], "a text or a dict", "age"),
     ],
 )
 def test_what_cannot_be_given_is_refused_with_the_nearest_that_can(model, given, problem, hint):
@@ -239,6 +242,7 @@ def test_conditions_are_read_with_their_commas():
 def test_small_groups_are_made_larger(model):
     new = lt.sample(model, 300, balance="plan")
     assert new["plan"].value_counts().tolist() == [100, 100, 100]
+    assert lt.sample(model, 9, balance="tax")["tax"].value_counts().tolist() == [3, 3, 3]  # it follows from plan
     with pytest.raises(ConfigError, match="has no levels"):
         lt.sample(model, 10, balance="age")
 

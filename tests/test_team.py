@@ -71,7 +71,7 @@ def test_rows_are_swapped_with_rows_of_the_same_process():
 
 @pytest.mark.parametrize("sharding", ["none", pytest.param("full", marks=pytest.mark.slow)])
 def test_two_processes_learn_as_one_does(tmp_path, data, sharding):
-    options = {"epochs": 6, "dim": 2, "quiet": True}
+    options = {"recipe": "vae", "epochs": 6, "dim": 2, "quiet": True}
     lt.fit(str(data), output=tmp_path / "one", **options)
     ae = lt.fit(str(data), output=tmp_path / "two", processes=2, sharding=sharding, **options)
     # Sums of two halves instead of one whole: only rounding differs.

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..parts import nearest
 from .binned import Binned
-from .columns import Column, Datetime, to_days
+from .columns import PER_DAY, Column, Datetime, to_days
 from .derived import Derived, level_count
 from .table import Table
 
@@ -43,6 +43,10 @@ def subset(table: Table, given: Any) -> Subset:
     Raises ConfigError, with the nearest that there is, for a name, level or value that the training data did not have,
     and for values that contradict each other.
     """
+    if not isinstance(given, (str, dict)):
+        raise ConfigError(
+            f"what is given is a text or a dict by name, not a {type(given).__name__}", hint='given={"age": (60, None)}'
+        )
     wanted = parsed(given) if isinstance(given, str) else {str(k): [v] for k, v in dict(given).items()}
     columns = {str(c.label): c for c in table.columns}
     shares: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -157,7 +161,8 @@ def _range(column: Binned, value: Any) -> tuple[float, float]:
         sign = next(s for s in SIGNS if value.startswith(s))
         end = float(_numbers(column, [value.removeprefix(sign).strip()])[0])
         if sign in (">", "<"):
-            end = float(np.nextafter(end, np.inf if sign == ">" else -np.inf))
+            # The next value that the column's precision has, or any beyond.
+            end += (0.5 * _step(column) or 1e-9 * (abs(end) + most - least)) * (1 if sign == ">" else -1)
         return _require(column, value, *((end, most) if ">" in sign else (least, end)))
     elif isinstance(value, str) and ".." in value:
         ends = [part.strip() or None for part in value.split("..", 1)]
@@ -171,12 +176,26 @@ def _range(column: Binned, value: Any) -> tuple[float, float]:
             )
         return _require(column, value, one, one)
     low, high = (None if e is None else float(_numbers(column, [e])[0]) for e in ends)
+    if low is not None and high is not None and low > high:
+        turned = f"{column.label}={_shown(column, high)}..{_shown(column, low)}"
+        raise ConfigError(f"{column.label}={value!s} begins after it ends", hint=turned)
     return _require(column, value, least if low is None else low, most if high is None else high)
 
 
+def _step(column: Binned) -> float:
+    """What the values of a column are multiples of; 0 if that is not known."""
+    if isinstance(column.of, Datetime):
+        return 1.0 / PER_DAY[column.of.unit]
+    return 10.0**-column.decimals if column.decimals >= 0 else 0.0
+
+
 def _require(column: Binned, value: Any, low: float, high: float) -> tuple[float, float]:
-    """Refuse what the training data never came near."""
-    least, most = column.of.low, column.of.high
+    """Ends on the column's own values, so that rounding brings nothing out; refuse what the training data never came
+    near.
+    """
+    least, most, step = column.of.low, column.of.high, _step(column)
+    if step and low < high:
+        low, high = np.ceil(low / step - 1e-6) * step, np.floor(high / step + 1e-6) * step
     if low > high or high < least or low > most:
         near = least if high < least else most
         raise ConfigError(

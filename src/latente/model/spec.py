@@ -109,7 +109,7 @@ class Spec:
         """The document: every part with every setting."""
         parts = {role: None if getattr(self, role) is None else to_json(getattr(self, role)) for role in ROLES}
         given = {} if self.condition is None else {"condition": to_json(self.condition)}
-        return parts | {"train": {f.name: getattr(self.train, f.name) for f in fields(Train)}} | given
+        return parts | {"train": {f.name: to_json(getattr(self.train, f.name)) for f in fields(Train)}} | given
 
     @classmethod
     def from_json(cls, document: Any) -> "Spec":

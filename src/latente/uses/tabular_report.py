@@ -115,6 +115,8 @@ def report(
         raise DataError(f"{min(map(len, frames))} rows are too few to be compared: {LEAST} of each sort are needed")
     if target is not None and target not in kept:
         raise ConfigError(f"there is no column {target!r} to predict", hint=nearest_word(target, kept))
+    if target is not None and min(f[target].notna().sum() for f in frames) < LEAST:
+        raise DataError(f"{target!r} is missing in nearly all rows", hint="another target, or none")
     rng = np.random.default_rng(seed)
     frames = [f[kept].iloc[rng.permutation(len(f))[:ROWS]].reset_index(drop=True) for f in frames]
     real = frames[0]

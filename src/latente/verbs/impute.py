@@ -34,8 +34,8 @@ def impute(
 
     if rounds < 1:
         raise ConfigError(f"rounds must be 1 or more, not {rounds}")
-    if draws < 0:
-        raise ConfigError(f"draws must be 0 or more, not {draws}")
+    if not isinstance(draws, int) or draws < 0:
+        raise ConfigError(f"draws must be a whole number, 0 or more, not {draws!r}")
     if draws:
         return imputation.multiple(model, data, draws, seed)
     return imputation.fill(model, data, rounds)
