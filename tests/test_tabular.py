@@ -125,6 +125,7 @@ def test_columns_that_follow_where_both_are_there_are_kept_to_it():
     assert new["b"].isna().mean() > 0.05
     there = new[["a", "b"]].notna().all(axis=1)
     assert (new.loc[there, "a"].str[1:].astype(int) % 3 == new.loc[there, "b"]).all()
+    assert (ae.sample(300, given={"b": 1})["b"] == 1).all()  # though b is read off a
     assert any("kept to what follows from a" in line for line in ae.schema_.summary)
 
 
@@ -245,6 +246,8 @@ def test_small_groups_are_made_larger(model):
     assert lt.sample(model, 9, balance="tax")["tax"].value_counts().tolist() == [3, 3, 3]  # it follows from plan
     with pytest.raises(ConfigError, match="has no levels"):
         lt.sample(model, 10, balance="age")
+    both = lt.sample(model, 60, balance="plan", given="age>30,age<40")  # both of them hold
+    assert both["age"].between(31, 39).all()
 
 
 def test_gaps_are_filled_and_nothing_else(model, market):

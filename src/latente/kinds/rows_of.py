@@ -41,7 +41,7 @@ def drawn(table: Table, likelihood: Any, n: int, seed: int, given: Any = None) -
                 f"rows like that hardly occur: of {tried:,} that were drawn {kept} met what is given ({given!s})",
                 hint="give wider ranges, or fewer columns",
             )
-    if tried > n + ROWS:
+    if len(asked.within) > 1 and tried > n:
         warnings.warn(f"{tried:,} rows were drawn to keep {n:,} that meet what is given", DataWarning, stacklevel=3)
     return _exact(table.restore(torch.cat(parts)), asked)
 

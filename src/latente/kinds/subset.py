@@ -47,43 +47,56 @@ def subset(table: Table, given: Any) -> Subset:
         raise ConfigError(
             f"what is given is a text or a dict by name, not a {type(given).__name__}", hint='given={"age": (60, None)}'
         )
-    wanted = parsed(given) if isinstance(given, str) else {str(k): [v] for k, v in dict(given).items()}
+    wanted = parsed(given) if isinstance(given, str) else given
     columns = {str(c.label): c for c in table.columns}
     shares: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     said: dict[int, str] = {}
     exact: dict[Any, Any] = {}
-    for name, values in wanted.items():
+
+    def restrict(column: Column, low: np.ndarray, high: np.ndarray, words: str) -> None:
+        """Cut off the column's cell, or that of the one it follows from."""
+        place = _place(table, column)
+        if place is None:
+            raise ConfigError(
+                f"{str(column.label)!r} is {column.summary}: it cannot be given",
+                hint="give columns that the model holds",
+            )
+        if isinstance(column, Derived):
+            low, high = (part[np.array(column.places)] * (np.array(column.places) >= 0) for part in (low, high))
+        if place in shares:
+            low, high = np.maximum(low, shares[place][0]), np.minimum(high, shares[place][1])
+        if not (high > low).any():
+            raise ConfigError(
+                f"{words} cannot be together with {said.get(place, 'itself')}: no training row is like that",
+                hint=f"leave one of them out; {column.summary}",
+            )
+        shares[place], said[place] = (low, high), words
+
+    for name, values in ((str(key), value) for key, value in wanted.items()):
         if name not in columns:
             raise ConfigError(f"there is no column {name!r}", hint=nearest(name, columns))
         column = columns[name]
-        for value in values:
+        for value in values if isinstance(values, Every) else [values]:
             if value is None:
                 continue
             low, high = _shares(column, value)
-            place = _place(table, column)
-            if place is None:
-                raise ConfigError(
-                    f"{name!r} is {column.summary}: it cannot be given", hint="give columns that the model holds"
-                )
-            if isinstance(column, Derived):
-                low, high = (part[np.array(column.places)] * (np.array(column.places) >= 0) for part in (low, high))
-            if place in shares:
-                low, high = np.maximum(low, shares[place][0]), np.minimum(high, shares[place][1])
-            if not (high > low).any():
-                raise ConfigError(
-                    f"{name}={value!s} cannot be together with {said.get(place, 'itself')}: no row of the training "
-                    "data is like that",
-                    hint=f"leave one of them out; {column.summary}",
-                )
-            shares[place], said[place] = (low, high), f"{name}={value!s}"
+            restrict(column, low, high, f"{name}={value!s}")
+            for rule in table.rules:
+                if rule.label == column.label:
+                    # It is read off the other one where both are there: that must say the same.
+                    restrict(rule, low, high, f"{name}={value!s}")
             if isinstance(column, Binned) and _is_one(value):
                 exact[column.label] = column.cells(_numbers(column, [value]))[0]
     return _gathered(table, shares, exact)
 
 
-def parsed(text: str) -> dict[str, list[str]]:
+class Every(list[Any]):
+    """Several conditions on one column, all of which are to hold; a plain list is a set, of which one is."""
+
+
+def parsed(text: str) -> dict[str, Every]:
     """What a command line gives, by name; a piece without a comparison belongs to the value before it."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, Every] = {}
     name = ""
     for piece in text.split(","):
         match = _PIECE.fullmatch(piece)
@@ -93,7 +106,7 @@ def parsed(text: str) -> dict[str, list[str]]:
             found[name][-1] += f",{piece}"
             continue
         name, sign = match["name"], match["sign"]
-        found.setdefault(name, []).append(match["value"].strip() if sign == "=" else sign + match["value"].strip())
+        found.setdefault(name, Every()).append(match["value"].strip() if sign == "=" else sign + match["value"].strip())
     return found
 
 

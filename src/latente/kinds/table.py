@@ -129,10 +129,6 @@ class Table(Kind):
         """Whether "missing" is a token of the column."""
         return self.chained and self.gaps == "generated" and column.missing > 0
 
-    def place(self, label: Any) -> int:
-        """Where a modelled column's cell is in a row."""
-        return [c.label for c in self.modelled].index(label)
-
     @property
     def feature_names(self) -> list[str]:
         """The likelihood's features in order: columns, and column=level for each level of a category."""

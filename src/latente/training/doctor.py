@@ -122,12 +122,8 @@ def _few_rows(model: Model, history: "History") -> list[Finding]:
     rows = history.training_rows + history.held_out_rows
     if not hasattr(model.likelihood, "alone") or rows >= FEW_ROWS:
         return []
-    return [
-        (
-            REMARK,
-            f"{rows} rows are few to learn from: new rows may repeat old ones; `copies` of evaluate --synthetic says",
-        )
-    ]
+    text = f"{rows} rows are few to learn from: new rows may repeat old ones; evaluate --synthetic counts the copies"
+    return [(REMARK, text)]
 
 
 def _healthy(q: Posterior, active: int, dim: int, history: "History") -> str:

@@ -34,13 +34,12 @@ def balanced(ae: Autoencoder, n: int, column: str, seed: int, given: Any = None)
     if not levels:
         several = [c for c, kind in found.items() if _levels(kind)]
         raise ConfigError(f"{column!r} has no levels: {own.summary}", hint=f"--balance {several[0]}" if several else "")
-    told = parsed(given) if isinstance(given, str) else {k: [v] for k, v in (given or {}).items()}
+    told = parsed(given) if isinstance(given, str) else given or {}
     if column in told:
         raise ConfigError(f"{column!r} is given, and cannot be balanced too", hint="leave out one of them")
-    rest = {k: v[0] for k, v in told.items()}
     sizes = np.full(len(levels), n // len(levels)) + (np.arange(len(levels)) < n % len(levels))
     parts = [
-        ae.sample(int(size), random_state=seed + i, given=rest | {column: level})
+        ae.sample(int(size), random_state=seed + i, given={**told, column: level})
         for i, (level, size) in enumerate(zip(levels, sizes, strict=True))
         if size
     ]
