@@ -1,9 +1,9 @@
 """Synthetic rows of a table: how near they are to real ones, what they are good for, what they give away.
 
-    bench/synthetic.py [--table adult|credit] [--holes 0.2] [--peers DIR] [--seeds 3] [--epochs N] [--quick]
+    bench/synthetic.py [--table adult|credit|penguins|german] [--holes 0.2] [--peers DIR] [--seeds 3] [--quick]
 
-Adult: 32,561 rows to train on, 16,281 to compare with, as they come. Credit-default: a fifth of the 30,000 rows, drawn
-once, is held out. --holes removes that share of the training cells at random first. Every figure is a mean over seeds:
+Adult: 32,561 rows to train on, 16,281 to compare with, as they come. Of the others a fifth of the rows, drawn once,
+is held out. --holes removes that share of the training cells at random first. Every figure is a mean over seeds:
 of rows by latente's recipe `tabular` with its default settings (`figures`, drawn without a code; `code`, the same model
 drawn through its code, with its KL), of ctgan's TVAE with 100 epochs (from DIR/ctgan, made from
 bench/requirements-ctgan.txt), of real rows whose columns were shuffled (`floor`), and of real rows (`ceiling`). CPU
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import adult, arguments, cpu_seconds, credit, finish, held_out
+from common import adult, arguments, cpu_seconds, credit, finish, held_out, tables
 
 import latente as lt
 from latente.uses.tabular_report import TabularReport, own_conditional, report
@@ -45,7 +45,7 @@ ROWS = 200_000  # that are drawn to see how fast
 def main() -> None:
     args = arguments(
         __doc__,
-        table={"default": "adult", "choices": ["adult", "credit"]},
+        table={"default": "adult", "choices": ["adult", "credit", "penguins", "german"]},
         holes={"type": float, "default": 0.0, "help": "share of the training cells that are removed at random"},
         peers={"type": Path, "default": None, "help": "the folder of the peers' environments; without, no peer"},
         epochs={"type": int, "default": None, "help": "epochs of latente, in place of the default length"},
@@ -78,7 +78,10 @@ def read(table: str, data: Path | None) -> tuple[pd.DataFrame, pd.DataFrame, str
     """Training rows, other rows, and the column that is predicted."""
     if table == "adult":
         return *adult(data), "income"
-    return *held_out(credit(data)), "default.payment.next.month"
+    if table == "credit":
+        return *held_out(credit(data)), "default.payment.next.month"
+    small = pd.read_csv(tables(data) / f"{table}.csv", header=0 if table == "penguins" else None).rename(columns=str)
+    return *held_out(small), "species" if table == "penguins" else "20"
 
 
 def pierced(frame: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
