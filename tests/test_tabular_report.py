@@ -101,6 +101,9 @@ def test_distances_find_copies_and_leave_new_rows_even():
     assert (metrics.nearest(points[3], points[0]) == 0).all()
     assert metrics.copies(training.head(300), training) == 1
     assert metrics.copies(new, training) == 0
+    gone = training.head(10).copy()
+    gone.iloc[:, 1:] = None
+    assert metrics.copies(gone, gone) == 0
 
 
 def test_a_report_has_a_floor_and_a_ceiling_and_is_kept_as_json(tmp_path):

@@ -286,9 +286,12 @@ def closer(synthetic: np.ndarray, training: np.ndarray, held_out: np.ndarray) ->
 
 
 def copies(synthetic: pd.DataFrame, real: pd.DataFrame) -> float:
-    """Share of synthetic rows that are a real row, cell by cell."""
+    """Share of synthetic rows that are a real row, cell by cell. A row of which most cells are missing tells of nobody,
+    and counts as none.
+    """
     keys = [
         pd.util.hash_pandas_object(pd.DataFrame({c: f[c].map(str).where(f[c].notna(), "") for c in f}), index=False)
         for f in (synthetic, real)
     ]
-    return float(keys[0].isin(set(keys[1])).mean())
+    told = (2 * synthetic.notna().sum(axis=1) > synthetic.shape[1]).to_numpy()
+    return float((keys[0].isin(set(keys[1])).to_numpy() & told).mean())
