@@ -29,7 +29,7 @@ from .model.estimates import bounds
 from .model.model import Model
 from .model.spec import Spec, recipe, recipes, with_dim
 from .parts import from_json, to_json
-from .training import baseline
+from .training import baseline, private
 from .training.checkpoint import Slots
 from .training.feed import Feed, Resident
 from .training.loop import History, Report, train
@@ -67,6 +67,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     settings: single settings by path, {"objective.beta": 4.0, "train.patience": 10}.
     epochs, steps, batch_size, lr, time_limit (seconds), validation (share held out), precision, device, doctor ("on",
     "off"): see `Train`.
+    dp_epsilon: ε of a differentially private fit (docs/tables.md); it takes `latente[private]`, and minutes.
     random_state: the seed of everything. The same seed, data and machine give the same model, bit for bit, unless a
     time limit ends the run. None draws a fresh seed.
     verbose: a progress line on stderr.
@@ -96,6 +97,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         precision: str | None = None,
         device: str | None = None,
         doctor: str | None = None,
+        dp_epsilon: float | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -118,6 +120,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.precision = precision
         self.device = device
         self.doctor = doctor
+        self.dp_epsilon = dp_epsilon
         self.random_state = random_state
         self.verbose = verbose
 
@@ -163,6 +166,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
+        if spec.train.dp_epsilon is not None:
+            spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
         raw, given = apart(raw, self._condition, y)
         if self._condition and given is None:
             raise ConfigError(
@@ -200,7 +205,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         with atomic.uninterrupted():
             self.model_.to("cpu").eval()
             self._n_features_out = self.model_.dim
-            self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed)
+            told = self.history_.privacy is not None
+            self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed, told)
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt
@@ -241,7 +247,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return Streamed(sampler, self.schema_, device, team)
 
     def _spec(self, seed: int) -> Spec:
-        spec = recipe(self._recipe)
+        spec = recipe(self._recipe) if self.dp_epsilon is None else private.paced(recipe(self._recipe))
         if self.kind != "auto":
             spec = spec.override("kind", self.kind)
         for role in ("nets", "latent", "prior", "objective", "corruption"):
@@ -250,7 +256,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 spec = spec.override(role, value)
         if self.dim is not None:
             spec = with_dim(spec, self.dim)
-        names = ("epochs", "steps", "batch_size", "lr", "time_limit", "validation", "precision", "device", "doctor")
+        names = ["epochs", "steps", "batch_size", "lr", "time_limit", "validation", "precision", "device", "doctor"]
+        names += ["dp_epsilon"]
         for name in names:
             value = getattr(self, name)
             if value is not None:
@@ -294,8 +301,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "features": getattr(self, "n_features_in_", None),
             "names": [str(c) for c in getattr(self, "feature_names_in_", [])],
             "condition": self._condition if self._condition else None,
-            "contains": "weights, the schema (column names, levels, ranges) and a PCA of the training rows; no rows",
-        }
+            "contains": "weights, the schema (column names, levels, ranges) and a PCA of "
+            f"{'new' if h.privacy else 'the training'} rows; no rows",
+        } | ({"privacy": h.privacy} if h.privacy else {})
 
     # ── using ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,8 @@ from .feed import Feed
 
 # Rows that PCA is fitted on; its subspace is known long before, and the cost is quadratic in the features.
 ROWS = 20_000
+# Rows that are drawn for it from a private model.
+FEW = 2_000
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,18 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         return model.likelihood.features(batch.x).flatten(1).cpu().numpy(), expected.cpu().numpy()
 
 
-def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int) -> Baseline:
-    """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median."""
-    few = kind.prepare(feed.whole(ROWS))
-    return of(model.likelihood.features(few.x).flatten(1).cpu().numpy(), dim, seed)
+@torch.no_grad()
+def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int, private: bool = False) -> Baseline:
+    """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median.
+
+    private: of new rows of the model in place of those it was trained on, so that it tells of them what the model does.
+    """
+    if private:
+        generator = torch.Generator().manual_seed(seed)
+        x = model.decode(model.prior().sample(FEW, generator)).sample(generator)
+    else:
+        x = kind.prepare(feed.whole(ROWS)).x
+    return of(model.likelihood.features(x).flatten(1).cpu().numpy(), dim, seed)
 
 
 def of(x: np.ndarray, dim: int, seed: int) -> Baseline:

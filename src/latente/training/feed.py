@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..model.batch import Batch
 from ..model.spec import Train
+from .private import draws
 from .team import ALONE, Team
 
 # A run that nobody planned has no more steps than one waits for. Early stopping ends most runs before.
@@ -101,6 +102,10 @@ class Resident(Feed):
         self.device = device
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Portion]:
+        if self.config.dp_epsilon is not None:
+            for index in draws(self.rows, self.config, plan(self.rows, self.config).batches_per_epoch - start):
+                yield Portion(self.fit.rows(index.to(self.device)), index, max(1, len(index)))
+            return
         own = slice(self.team.rank, None, self.team.size)
         parts = list(batches(self.rows, self.config.batch_size, order(self.config.seed, number)))[start:]
         # At once: each copy to a GPU waits until all that it was told before is done.

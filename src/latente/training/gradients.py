@@ -18,6 +18,7 @@ from ..model.spec import Train
 from . import graphs
 from .feed import Portion
 from .fused import step_of
+from .private import Private
 from .team import ALONE, Team
 
 Objective = Callable[[Model, Batch], Any]
@@ -36,6 +37,8 @@ class Gradients:
         config: Train,
         team: Team = ALONE,
         onednn: bool = False,
+        steps: int | None = None,
+        rows: int = 0,
     ) -> None:
         self.model, self.kind, self.team = model, kind, team
         self.inner = _Forward(model, objective)
@@ -56,6 +59,7 @@ class Gradients:
         # Only now: sharding puts other parameters in the place of the model's.
         self.weights = [p for p in model.parameters() if p.requires_grad]
         self.parts = 1
+        self.private = None if config.dp_epsilon is None else Private(model, self.inner, config, rows, steps)
         on_gpu = next(model.parameters()).is_cuda
         # The layout in which a GPU's convolutions are fastest.
         self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
@@ -67,7 +71,7 @@ class Gradients:
         """Go on with another objective: what knows the old one is made anew."""
         self.inner.objective = objective
         # Engines for many processes listen to autograd.
-        alone = self.team.size == 1 and not self.config.compile
+        alone = self.team.size == 1 and not self.config.compile and self.private is None
         self.written_out = step_of(self.model, objective, self.onednn) if alone else None
         self.graphs: graphs.Graphs | None = None
         # A recording would hold fast what an objective remembers from step to step, and which entries a code took.
@@ -100,6 +104,8 @@ class Gradients:
 
     def _attempt(self, portion: Portion, noise: torch.Generator) -> dict[str, Tensor]:
         batch = portion.batch
+        if self.private is not None:
+            return self.private(self.kind.prepare(batch, noise), noise)
         if self.written_out is not None and self.parts == 1:
             found = self.written_out(self.kind.prepare(batch, noise))
             return {"loss": found.total, **found.terms}

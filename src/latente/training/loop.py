@@ -47,7 +47,7 @@ class History:
     """What happened: one row an evaluation, and how the run ended. Losses in nats per row, times in seconds.
 
     interventions: what the doctor did, {"step", "kind", "words", "settings"} each. verdict: its one line on the whole;
-    findings: all that it saw, the gravest first.
+    findings: all that it saw, the gravest first. privacy: what a private fit guarantees.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -70,6 +70,7 @@ class History:
     interventions: list[dict[str, Any]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     verdict: str = ""
+    privacy: dict[str, Any] | None = None
 
 
 def train(
@@ -164,8 +165,9 @@ class _Run:
         self.history.held_out_rows = 0 if feed.held_out is None else len(feed.held_out)
         self.history.processes = team.size
         model.to(device).train()
-        # Of so many rows the mean is known well enough.
-        model.center(kind.prepare(feed.some(10 * EVAL_ROWS)))
+        if config.dp_epsilon is None:
+            # Of so many rows the mean is known well enough.
+            model.center(kind.prepare(feed.some(10 * EVAL_ROWS)))
         self.plain = model
         if team.sharding == "full":
             # What is sharded is a copy: the caller's model gets its weights back whole, in the end.
@@ -175,7 +177,7 @@ class _Run:
         self.noise.manual_seed(config.seed)
         if isinstance(self.noise, Shared):
             self.noise.rank, self.noise.size = team.rank, team.size
-        self.gradients = Gradients(model, objective, kind, config, team, choice.onednn)
+        self.gradients = Gradients(model, objective, kind, config, team, choice.onednn, self.pace.steps, feed.rows)
         self.optimiser = Optimiser(model, config, team)
         self.guard = rescue.Guard(device)
         self.totals = Totals()
@@ -404,6 +406,9 @@ class _Run:
         model.progress, model.low_precision = 1.0, False
         require_numbers(model, self.feed, self.kind)
         settle(model, self.feed, self.kind, self.config)
-        history.verdict, history.findings = doctor.examine(model, self.feed, self.kind, self.objective, history)
+        if self.gradients.private is None:
+            history.verdict, history.findings = doctor.examine(model, self.feed, self.kind, self.objective, history)
+        else:
+            history.privacy = self.gradients.private.card
         model.generator = None
         model.likelihood.stir(None)

@@ -42,6 +42,9 @@ def fit(
     device: Annotated[str, "auto, cpu or cuda"] = "auto",
     compile: Annotated[bool, "compile the step first: a minute that long runs of large nets win back"] = False,
     doctor: Annotated[str, "on, or off: it says what it sees, and changes nothing in the run"] = "on",
+    dp_epsilon: Annotated[
+        float | None, "ε of a differentially private fit (pip install 'latente[private]'); it takes minutes"
+    ] = None,
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress line"] = False,
@@ -89,6 +92,7 @@ def fit(
         precision=precision,
         device=device,
         doctor=doctor,
+        dp_epsilon=dp_epsilon,
         settings={"train.compile": True, **settings} if compile else settings,
         random_state=seed,
     )

@@ -84,6 +84,9 @@ class Likelihood(nn.Module, ABC):
     def stir(self, generator: torch.Generator | None) -> None:
         """Take the generator from which a training pass draws what is this likelihood's own."""
 
+    def deal(self, generator: torch.Generator | None) -> None:
+        """Draw what a training pass's rows share, for one in which each goes through by itself; None: it is over."""
+
     @contextmanager
     def judged(self) -> Iterator[None]:
         """Where a run looks at its held-out rows: a likelihood that trains in several ways is then seen in each."""

@@ -88,6 +88,7 @@ class _Net(nn.Module):
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(k)) for k in sizes])
         self.generator: torch.Generator | None = None
         self.judged = False
+        self.dealt: list[int] | None = None  # the order of the next passes, if it was drawn beforehand
 
     def tables(self) -> list[tuple[Tensor, Tensor]]:
         """Of each column the vectors of its tokens and the weights of its head, each [tokens, width + direct]."""
@@ -121,7 +122,7 @@ class _Net(nn.Module):
         order, mask = list(range(len(self.sizes))), None
         again = len(h) // len(tokens)
         if self.training:
-            h, order, mask = self._stirred(h, order)
+            h, order, mask = self._stirred(h)
         elif self.judged:
             # The share of the rows that training tells their code, spread evenly.
             place = torch.arange(len(h), device=h.device) * self.keep
@@ -131,18 +132,27 @@ class _Net(nn.Module):
         for turn, j in enumerate(order):
             vectors, head = tables[j]
             token = tokens[:, j].repeat(again) if again > 1 else tokens[:, j]
-            known = None if observed is None or bool(observed[:, j].all()) else observed[:, j].repeat(again)
+            known = None if observed is None or self.whole(observed[:, j]) else observed[:, j].repeat(again)
             found = -F.cross_entropy(self.logits(at, j, head, mask), token, reduction="none")
             cells[j] = found if known is None else found.masked_fill(~known, 0.0)
             if turn + 1 < len(order):
                 at = self.step(at, j, F.embedding(token, vectors), mask, known)
         return torch.stack(cells, -1)
 
-    def _stirred(self, h: Tensor, order: list[int]) -> tuple[Tensor, list[int], Tensor | None]:
+    def whole(self, observed: Tensor) -> bool:
+        """Whether nothing of a column is missing; of rows that go through by themselves nobody can tell."""
+        return self.dealt is None and bool(observed.all())
+
+    def turned(self, generator: torch.Generator | None, device: torch.device) -> list[int]:
+        """The order of a training pass."""
+        if float(torch.rand((), generator=generator, device=device)) < self.orders:
+            return torch.randperm(len(self.sizes), generator=generator, device=device).tolist()
+        return list(range(len(self.sizes)))
+
+    def _stirred(self, h: Tensor) -> tuple[Tensor, list[int], Tensor | None]:
         """What a training pass draws anew: which rows have a code, the order, and which units are left out."""
         generator = self.generator
-        if float(torch.rand((), generator=generator, device=h.device)) < self.orders:
-            order = torch.randperm(len(order), generator=generator, device=h.device).tolist()
+        order = self.turned(generator, h.device) if self.dealt is None else self.dealt
         if self.keep < 1:
             kept = noise.uniform((len(h), 1), generator, h.device) < self.keep
             h = torch.where(kept, h, self.blank)
@@ -334,6 +344,9 @@ class _Chain(Likelihood):
 
     def stir(self, generator: torch.Generator | None) -> None:
         self.net.generator = generator
+
+    def deal(self, generator: torch.Generator | None) -> None:
+        self.net.dealt = None if generator is None else self.net.turned(generator, self.net.blank.device)
 
     @contextmanager
     def judged(self) -> Iterator[None]:
