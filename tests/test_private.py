@@ -130,7 +130,8 @@ def test_a_table_that_is_streamed_is_refused_on_the_command_line(plans, tmp_path
     done = run("fit", tmp_path / "p.csv", "--dp-epsilon", "2", "--stream", "yes", "-o", tmp_path / "run")
     assert done.code == 2
     assert "--stream no" in done.err
-    done = run("fit", tmp_path / "p.csv", "--dp-epsilon", "2", "--epochs", "1", "-o", tmp_path / "m.safetensors")
+    done = run("fit", tmp_path / "p.csv", "--dp-epsilon", "2", "--epochs", "1", "-o", tmp_path / "run")
     assert done.code == 0
-    told = json.loads(run("info", tmp_path / "m.safetensors", "--json").out)
+    assert not (tmp_path / "run" / "latent.parquet").exists()
+    told = json.loads(run("info", tmp_path / "run", "--json").out)
     assert told["privacy"]["epsilon"] == 2.0

@@ -376,3 +376,19 @@ def test_the_chain_is_exact_where_the_whole_distribution_can_be_listed():
     assert alone == pytest.approx(entropy, abs=0.03)
     assert isinstance(ae.schema_, Table)
     assert not any(isinstance(c, Binned) for c in ae.schema_.columns)
+
+
+def test_numbers_are_given_as_a_set_and_booleans_as_people_write_them():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"rooms": rng.integers(1, 6, 600), "own": rng.random(600) < 0.4, "size": rng.normal(0, 1, 600)}
+    )
+    ae = lt.Autoencoder("tabular", steps=30, random_state=0).fit(frame)
+    assert set(ae.sample(200, given="rooms=2|5", random_state=0)["rooms"]) == {2, 5}
+    assert set(ae.sample(200, given={"rooms": {1, 3}}, random_state=0)["rooms"]) == {1, 3}
+    for text in ("own=1", "own=yes", "own=True", "own=true"):
+        assert ae.sample(20, given=text, random_state=0)["own"].all()
+    with pytest.raises(ConfigError, match="ran from 1 to 5"):
+        ae.sample(5, given="rooms=2|9")
+    with pytest.raises(ConfigError, match="too near to each other"):
+        ae.sample(5, given="size=0.001|0.0011")

@@ -22,6 +22,8 @@ from .table import Table
 # A name, a comparison, and what it compares with.
 _PIECE = re.compile(r"\s*(?P<name>[^<>=]+?)\s*(?P<sign>>=|<=|=|>|<)\s*(?P<value>.*)", re.DOTALL)
 SIGNS = (">=", "<=", ">", "<", "=")
+# What else people write for a boolean.
+_BOOLEANS = {"true": "True", "1": "True", "yes": "True", "false": "False", "0": "False", "no": "False"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Subset:
 
 def subset(table: Table, given: Any) -> Subset:
     """`given` as a Subset: a text, "sex=Female,age>60,plan=gold|plus,hours=20..40", or a dict by name of such values,
-    of lists (one of them) and of pairs (from, to), None for an open end.
+    of lists and sets (one of them) and, of numbers and dates, of pairs (from, to), None for an open end.
 
     Raises ConfigError, with the nearest that there is, for a name, level or value that the training data did not have,
     and for values that contradict each other.
@@ -140,14 +142,25 @@ def _shares(column: Column, value: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(column, Derived):
         return _shares(column.of, value)
     if isinstance(column, Binned):
-        low, high = _range(column, value)
-        return column.within(low, high)
+        many = _several(value)
+        if many is None:
+            return column.within(*_range(column, value))
+        each = [column.within(*_range(column, one)) for one in many]
+        lows, highs = np.array([low for low, _ in each]), np.array([high for _, high in each])
+        if ((highs > lows).sum(0) > 1).any():
+            raise ConfigError(
+                f"{column.label!r} cannot be one of {value!s}: some lie too near to each other to be told apart",
+                hint=f"a range: {column.label}={min(many)}..{max(many)}",
+            )
+        return np.where(highs > lows, lows, 0.0).max(0), np.where(highs > lows, highs, 0.0).max(0)
     if level_count(column) == 0:
         return np.zeros(1), np.ones(1)
     many = [*value] if isinstance(value, (list, tuple, set)) else str(value).split("|")
     known = [str(v) for v in column.levels]  # type: ignore[attr-defined]
     if len(many) > 1 and str(value) in known:
         many = [str(value)]
+    if set(known) == {"False", "True"}:
+        many = [_BOOLEANS.get(str(one).lower(), one) for one in many]
     allowed = np.zeros(level_count(column))
     for one in many:
         if str(one) not in known:
@@ -156,10 +169,17 @@ def _shares(column: Column, value: Any) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(len(allowed)), allowed
 
 
+def _several(value: Any) -> list[Any] | None:
+    """The values of a set of numbers or dates; None if it is no set."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return [part.strip() for part in value.split("|")] if isinstance(value, str) and "|" in value else None
+
+
 def _is_one(value: Any) -> bool:
-    """Whether a value of a number or date is one, not a range."""
-    return not isinstance(value, (list, tuple)) and not (
-        isinstance(value, str) and (value.startswith(SIGNS) or ".." in value)
+    """Whether a value of a number or date is one, not a range or a set."""
+    return not isinstance(value, (list, tuple, set, frozenset)) and not (
+        isinstance(value, str) and (value.startswith(SIGNS) or ".." in value or "|" in value)
     )
 
 

@@ -404,7 +404,9 @@ def _write_codes(ae: Autoencoder, data: Loaded, path: Path) -> None:
 
 def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) -> None:
     ae.save(target / "model.safetensors")
-    _write_codes(ae, data, target / "latent.parquet")
+    if ae.history_.privacy is None:
+        # Codes of the training rows would say what a private fit keeps to itself.
+        _write_codes(ae, data, target / "latent.parquet")
     if isinstance(ae.schema_, Image):
         pictures.album(ae, data.raw.read(0) if isinstance(data.raw, Source) else data.raw, target)
     h = ae.history_

@@ -128,4 +128,8 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return path.strip(), float(value)  # .5, which TOML does not take
+    except ValueError:
         return path.strip(), value.strip()
