@@ -135,3 +135,29 @@ def test_a_table_that_is_streamed_is_refused_on_the_command_line(plans, tmp_path
     assert not (tmp_path / "run" / "latent.parquet").exists()
     told = json.loads(run("info", tmp_path / "run", "--json").out)
     assert told["privacy"]["epsilon"] == 2.0
+
+
+def test_what_the_model_draws_in_a_private_fit_is_nobodys_to_know(plans):
+    # With draws from a known seed a row that is not there would move those of all after it.
+    first, second = (lt.Autoencoder("tabular", dp_epsilon=3, steps=2, random_state=0).fit(plans) for _ in "ab")
+    ends = [[r["train"]["loss"] for r in ae.history_.rows] for ae in (first, second)]
+    assert ends[0] != ends[1]
+
+
+def test_generators_of_a_private_fit_have_more_than_32_bits():
+    # torch reads the lower half of a seed alone: the same stream for seeds that differ in the upper.
+    same = [torch.Generator().manual_seed(s) for s in (5, 5 + 77 * 2**32)]
+    assert torch.equal(*(torch.randn(4, generator=g) for g in same))
+    assert not isinstance(private.secret(), torch.Generator)
+
+
+def test_a_prior_that_is_fitted_to_codes_is_refused_in_a_private_fit(plans):
+    with pytest.raises(ConfigError, match="fitted to the codes"):
+        lt.Autoencoder("tabular", dp_epsilon=3, steps=2, settings={"prior": "flow", "prior.afterwards": True}).fit(
+            plans
+        )
+
+
+def test_a_delta_that_guarantees_nothing_is_refused(plans):
+    with pytest.raises(ConfigError, match="one row's share"):
+        lt.Autoencoder(dp_epsilon=3, steps=2, settings={"train.dp_delta": 0.5}).fit(plans)

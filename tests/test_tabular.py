@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import latente as lt
-from latente.errors import ConfigError
+from latente import Autoencoder
+from latente.errors import ConfigError, DataError
 from latente.kinds.base import DataWarning
 from latente.kinds.binned import Binned, binned
 from latente.kinds.derived import Derived
@@ -109,8 +110,9 @@ def test_columns_that_follow_from_others_are_found_and_those_that_only_nearly_do
     frame = pd.DataFrame({"a": a, "b": np.array(list("stuvwxyz"))[a], "c": a % 2, "d": a % 2})
     frame.loc[7, "d"] = 1 - frame.loc[7, "d"]
     learned = Table(likelihood="chain").learn(frame)
-    assert {c.label: c.source for c in learned.columns if isinstance(c, Derived)} == {"b": "a", "c": "a"}
-    assert learned.rules == ()
+    # Of c a row is not told by what it is alone: it stays in the model, for rows in which a is missing.
+    assert {c.label: c.source for c in learned.columns if isinstance(c, Derived)} == {"b": "a"}
+    assert {c.label: c.source for c in learned.rules} == {"c": "a"}
 
 
 def test_columns_that_follow_where_both_are_there_are_kept_to_it():
@@ -392,3 +394,39 @@ def test_numbers_are_given_as_a_set_and_booleans_as_people_write_them():
         ae.sample(5, given="rooms=2|9")
     with pytest.raises(ConfigError, match="too near to each other"):
         ae.sample(5, given="size=0.001|0.0011")
+
+
+def test_a_column_that_tells_its_source_only_in_part_is_heeded_where_that_is_missing():
+    rng = np.random.default_rng(0)
+    plan = rng.choice(["gold", "plus", "free"], 900)
+    frame = pd.DataFrame({"plan": plan, "price": np.where(plan == "gold", 1.5, 2.5), "x": rng.normal(size=900)})
+    ae = Autoencoder(random_state=0, epochs=3).fit(frame)
+    gone = frame.assign(plan=None)
+    for filled in (lt.impute(ae, gone), lt.impute(ae, gone, draws=1), lt.impute(ae, gone, draws=2)):
+        assert ((filled["plan"] == "gold") == (filled["price"] == 1.5)).all()
+    new = ae.sample(500)
+    assert ((new["plan"] == "gold") == (new["price"] == 1.5)).all()
+
+
+def test_impute_leaves_cells_that_a_whole_numbered_column_never_had():
+    frame = pd.DataFrame({"age": np.arange(18, 78).repeat(4), "x": np.random.default_rng(0).normal(size=240)})
+    for dtype in ("int64", "Int64"):
+        ae = Autoencoder(random_state=0, epochs=2).fit(frame.astype({"age": dtype}))
+        odd = pd.DataFrame({"age": [33.5, np.nan], "x": [0.1, 0.2]})
+        assert lt.impute(ae, odd)["age"].iloc[0] == 33.5
+        with pytest.raises(DataError, match=r"column 'age', row 0: 2020.* is a date"):
+            ae.transform(odd.assign(age=pd.Timestamp("2020-01-01")))
+
+
+def test_a_stray_word_in_a_column_of_numbers_is_named():
+    frame = pd.DataFrame({"a": [*map(str, range(99)), "hello"], "b": np.arange(100) % 7})
+    with pytest.warns(lt.DataWarning, match="1 of 100 cells of column 'a' are no numbers"):
+        Autoencoder(random_state=0, epochs=1).fit(frame)
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, pd.NA])
+def test_a_gap_cannot_be_given(gap):
+    frame = pd.DataFrame({"a": np.arange(60) % 5, "b": np.arange(60) % 7})
+    ae = Autoencoder(random_state=0, epochs=1).fit(frame)
+    with pytest.raises(ConfigError, match="a gap cannot be given"):
+        ae.sample(3, given={"a": gap})

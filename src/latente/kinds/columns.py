@@ -4,6 +4,7 @@ In a batch a column is one float32: a scaled number, or the index of a level. A 
 False in the mask. How a column is chosen and measured: `learning.py`.
 """
 
+import datetime
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -305,6 +306,15 @@ def to_numbers(series: pd.Series, label: Any, start: int = 0) -> np.ndarray:
     """Cells as float64 [n], NaN where missing. Raises DataError for text or an infinity; rows count from `start`."""
     if series.dtype == object:
         refuse_containers(series, label, start)
+    dated: list[int] = []
+    if series.dtype == object or pd.api.types.is_datetime64_any_dtype(series.dtype):
+        dated = [row for row, v in enumerate(series) if isinstance(v, (datetime.date, np.datetime64))]
+    if dated:
+        row = dated[0]
+        raise DataError(
+            f"column {label!r}, row {start + row}: {series.iloc[row]} is a date, and the model learned numbers there",
+            hint=f"give numbers, as at fit time: df[{label!r}].dt.year",
+        )
     try:
         values = pd.to_numeric(series).to_numpy(np.float64, na_value=np.nan)
     except (ValueError, TypeError):

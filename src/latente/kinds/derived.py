@@ -56,6 +56,10 @@ class Derived(Column):
         first[places[seen]] = seen
         return np.where(counts == 1, first, -1)[np.clip(tokens.astype(int), 0, len(counts) - 1)]
 
+    def allows(self, token: np.ndarray) -> np.ndarray:
+        """Which tokens of the source each token [n] here can follow from. bool [n, tokens of the source]"""
+        return np.array(self.places) == token.astype(int)[:, None]
+
     @property
     def summary(self) -> str:
         return f"follows from {self.source}: {self.of.summary}"
@@ -71,8 +75,9 @@ def level_count(column: Column) -> int:
 
 
 def derived(columns: list[Column], frame: pd.DataFrame) -> tuple[list[Column], list[Derived]]:
-    """The columns, with those that follow from another in every row of `frame` as Derived; and those that do so only
-    where both are there, which stay what they are, as rules.
+    """The columns, with those that follow from another in every row of `frame`, and it from them, as Derived; and as
+    rules those that follow where both are there, or from which the other does not follow: these stay what they are,
+    because where the other is missing they tell something of it.
 
     Of two that follow from each other the first stays.
     """
@@ -92,11 +97,11 @@ def derived(columns: list[Column], frame: pd.DataFrame) -> tuple[list[Column], l
         own = columns[j]
         sources = [i for i in tokens if (i, j) in follows and (i < j or (j, i) not in follows)]
         # First those that are there in the same rows: then the column need not be modelled at all.
-        for i in sorted(sources, key=lambda i: bool((there[i] != there[j]).any())):
+        for i in sorted(sources, key=lambda i: ((j, i) not in follows, bool((there[i] != there[j]).any()))):
             if isinstance(found[i], Derived):
                 continue
             one = Derived(own.label, own.dtype, own.missing, own, columns[i].label, follows[i, j])
-            if (there[i] == there[j]).all():
+            if (there[i] == there[j]).all() and (j, i) in follows:
                 found[j] = one
             else:
                 rules.append(one)

@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
+from .base import DataWarning
 from .binned import binned
 from .columns import (
     MICROS_PER_DAY,
@@ -33,6 +35,9 @@ _Unit = Literal["D", "h", "m", "s", "ms"]
 MAX_LEVELS = 500
 # Text of which more than this share is unique, in at least that many rows, is a name or an id, not a category.
 UNIQUE_SHARE, UNIQUE_ROWS = 0.9, 50
+# A column of text of which no more than this share of the cells is no number, among so many different numbers, was
+# meant as one of numbers.
+NEARLY, FEWEST_NUMBERS = 0.1, 20
 # Levels that are counted at once; beyond, the rarer half is forgotten.
 MOST_LEVELS = 200_000
 
@@ -131,9 +136,24 @@ class Growing:
             column = _date(label, dtype, missing, present)
             return binned(column, to_days(present, label)) if tokens and isinstance(column, Datetime) else column
         column = self._levels(missing)
+        self._say_if_nearly_numbers()
         if tokens and isinstance(column, Constant) and column.reason == "identifier" and dtype != "category":
             return Identifier(label, dtype, missing, text=True)
         return column
+
+    def _say_if_nearly_numbers(self) -> None:
+        """A note if all but a few of the cells are numbers written as text: a stray word has made levels of them."""
+        values = [v for v in self._counts if isinstance(v, str)]
+        numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").notna().to_numpy()
+        odd = [v for v, number in zip(values, numbers, strict=True) if not number]
+        cells, words = sum(self._counts[v] for v in values), sum(self._counts[v] for v in odd)
+        if odd and numbers.sum() >= FEWEST_NUMBERS and words <= NEARLY * cells:
+            warnings.warn(
+                f"{words:,} of {cells:,} cells of column {self.label!r} are no numbers ({odd[0]!r}), so it is read as "
+                "text: leave such cells empty if it is one of numbers",
+                DataWarning,
+                stacklevel=2,
+            )
 
     def _count(self, present: pd.Series) -> None:
         cells = present if present.dtype == "str" else pd.Series(plain(present), dtype=object)

@@ -81,24 +81,43 @@ def filled(table: Table, likelihood: Any, batch: Batch, generator: torch.Generat
         return batch.x
     x = batch.x.masked_fill(missing, 0.0)
     px = likelihood.alone(len(x))
+    allowed = _allowed(table, x, missing)
     if generator is not None:
-        present = {
-            j: (torch.zeros(k), torch.cat([torch.ones(k - 1), torch.zeros(1)]))
-            for j, column in enumerate(table.modelled)
-            for k in [table.tokens(column)]
-            if table.learns_gaps(column)
-        }
+        present = {j: (torch.zeros_like(may), may) for j, may in allowed.items()}
         return px.complete(x, ~missing, generator, within=present)[0]
     found = x.clone()
     for j, (column, log_p) in enumerate(zip(table.modelled, px.marginals(x, ~missing), strict=True)):
         own = missing[:, j]
         if not own.any():
             continue
-        p = log_p[own].exp()
+        p = log_p[own].exp() * allowed[j][own] if j in allowed else log_p[own].exp()
         p = p[:, :-1] if table.learns_gaps(column) else p
         if isinstance(column, Binned):
             mean = (p @ torch.from_numpy(column.centres).float()) / p.sum(-1)
             found[own, j] = torch.from_numpy(column.places(mean.double().numpy())).float()
         else:
             found[own, j] = p.argmax(-1).float()
+    return found
+
+
+def _allowed(table: Table, x: Tensor, missing: Tensor) -> dict[int, Tensor]:
+    """Of columns that not every token may fill, which ones may in each row: never "missing", and where another column
+    that follows from it is there, those from which it does. [b, tokens] each
+    """
+    labels = [c.label for c in table.modelled]
+    found = {}
+    for j, column in enumerate(table.modelled):
+        may = torch.ones(len(x), table.tokens(column))
+        if table.learns_gaps(column):
+            may[:, -1] = 0
+        for rule in table.rules:
+            if rule.source != column.label or rule.label not in labels:
+                continue
+            at = labels.index(rule.label)
+            told = torch.from_numpy(rule.allows(x[:, at].numpy())) & ~missing[:, at, None]
+            # A value that no training row had beside any other rules nothing out.
+            told = told | ~told.any(1, keepdim=True)
+            may[:, : told.shape[1]] *= told
+        if (may == 0).any():
+            found[j] = may
     return found

@@ -79,8 +79,11 @@ def subset(table: Table, given: Any) -> Subset:
             raise ConfigError(f"there is no column {name!r}", hint=nearest(name, columns))
         column = columns[name]
         for value in values if isinstance(values, Every) else [values]:
-            if value is None:
-                continue
+            if _is_missing(value):
+                raise ConfigError(
+                    f"{name!r} is given as missing, and a gap cannot be given",
+                    hint=f"leave {name} out: what is not given is drawn",
+                )
             low, high = _shares(column, value)
             restrict(column, low, high, f"{name}={value!s}")
             for rule in table.rules:
@@ -90,6 +93,14 @@ def subset(table: Table, given: Any) -> Subset:
             if isinstance(column, Binned) and _is_one(value):
                 exact[column.label] = column.cells(_numbers(column, [value]))[0]
     return _gathered(table, shares, exact)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (
+        not isinstance(value, (list, tuple, set, frozenset, str))
+        and pd.api.types.is_scalar(value)
+        and bool(pd.isna(value))
+    )
 
 
 class Every(list[Any]):
@@ -162,6 +173,10 @@ def _shares(column: Column, value: Any) -> tuple[np.ndarray, np.ndarray]:
     if set(known) == {"False", "True"}:
         many = [_BOOLEANS.get(str(one).lower(), one) for one in many]
     allowed = np.zeros(level_count(column))
+    # 1.0 is what pandas makes of 1 as soon as a column has gaps.
+    many = [str(one).removesuffix(".0") if str(one) not in known else one for one in many]
+    if not many:
+        raise ConfigError(f"{column.label!r} is given as one of no values", hint=f"leave {column.label} out")
     for one in many:
         if str(one) not in known:
             raise ConfigError(f"{column.label!r} has no value {str(one)!r}", hint=nearest(str(one), sorted(known)))
@@ -188,7 +203,10 @@ def _range(column: Binned, value: Any) -> tuple[float, float]:
     least, most = column.of.low, column.of.high
     if isinstance(value, (list, tuple)):
         if len(value) != 2:
-            raise ConfigError(f"{column.label!r} takes a value or a pair (from, to), not {value!r}")
+            raise ConfigError(
+                f"{column.label!r} takes a value or a pair (from, to), not {value!r}",
+                hint=f"one of several: {set(value)!r}" if value else f"({least:g}, {most:g})",
+            )
         ends: list[Any] = [*value]
     elif isinstance(value, str) and value.startswith(SIGNS):
         sign = next(s for s in SIGNS if value.startswith(s))

@@ -25,7 +25,7 @@ from ..model.batch import Batch
 from ..model.model import Model
 from ..model.noise import Shared
 from ..model.spec import Train
-from . import doctor, rescue, treatment
+from . import doctor, private, rescue, treatment
 from .checkpoint import CheckpointWarning, Saved, Slots, put_back
 from .feed import Feed, Resident, plan
 from .fused import known
@@ -175,6 +175,8 @@ class _Run:
         # CUDA graphs take torch's own generators alone.
         self.noise = torch.Generator(device) if team.size == 1 else Shared(device)
         self.noise.manual_seed(config.seed)
+        if config.dp_epsilon is not None:
+            private.unknown(self.noise)
         if isinstance(self.noise, Shared):
             self.noise.rank, self.noise.size = team.rank, team.size
         self.gradients = Gradients(model, objective, kind, config, team, choice.onednn, self.pace.steps, feed.rows)
@@ -367,7 +369,8 @@ class _Run:
         self.kept = {n.removeprefix("kept."): t for n, t in tensors.items() if n.startswith("kept.")}
         for name, tensor in self.good.items():
             put_back(tensor, tensors[f"good.{name}"])
-        self.noise.set_state(tensors["noise"])
+        if self.config.dp_epsilon is None:
+            self.noise.set_state(tensors["noise"])
         self.totals.names, self.totals.sums = document["terms"], tensors.get("totals", torch.zeros(())).clone()
         if "totals" not in tensors:
             self.totals.sums = 0.0
@@ -382,6 +385,8 @@ class _Run:
         for name, buffer in self.model.named_buffers():
             put_back(buffer, self.good[name])
         self.optimiser.begin_again(self.good["weights"], rescue.SMALLER ** (len(history.rollbacks) + 1))
+        if self.gradients.private is not None:
+            why = why or "the gradients were not finite"  # no row of a private fit is named
         if not why:
             assert portion is not None
             with self.gradients.whole():
@@ -404,11 +409,13 @@ class _Run:
             gather(self.model, model)
         # From here on in full precision, as the model will be used.
         model.progress, model.low_precision = 1.0, False
-        require_numbers(model, self.feed, self.kind)
-        settle(model, self.feed, self.kind, self.config)
         if self.gradients.private is None:
+            require_numbers(model, self.feed, self.kind)
+            settle(model, self.feed, self.kind, self.config)
             history.verdict, history.findings = doctor.examine(model, self.feed, self.kind, self.objective, history)
         else:
+            model.eval()
             history.privacy = self.gradients.private.card
+            history.verdict = private.verdict(model, history.steps)
         model.generator = None
         model.likelihood.stir(None)

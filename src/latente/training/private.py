@@ -3,8 +3,10 @@
 row ──▶ its own gradient ──▶ clipped to length C ─┐
 row ──▶ its own gradient ──▶ clipped to length C ─┴▶ sum + N(0, (σC)²) ──▶ / expected rows ──▶ Adam
 
-DP-SGD (Abadi et al. 2016, arXiv:1607.00133): (ε, δ) for one row added or taken away, over rows that each step draws
-by themselves (Poisson). How much noise that takes is dp-accounting's to say, by privacy loss distributions.
+DP-SGD (Abadi et al. 2016, arXiv:1607.00133): (ε, δ) for one row there or blanked out, over rows that each step draws
+by themselves (Poisson); how many rows there are is not secret. How much noise that takes is dp-accounting's to say, by
+privacy loss distributions. All randomness of the run is the system's own: the noise, which rows a step draws, and what
+the model draws itself, since a row that is not there would move the draws of all that come after it.
 """
 
 import secrets
@@ -12,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
@@ -66,9 +69,16 @@ def spec_of(spec: Spec, spread: bool) -> Spec:
     return spec
 
 
-def secret() -> torch.Generator:
-    """A generator that nobody knows the seed of: with it, noise could be taken off again."""
-    return torch.Generator().manual_seed(secrets.randbits(63))
+def secret() -> np.random.Generator:
+    """A generator that nobody knows the seed of: with it, noise could be taken off again. Of 128 bits, where torch's
+    takes 32, which can all be tried.
+    """
+    return np.random.Generator(np.random.PCG64DXSM(secrets.randbits(128)))
+
+
+def unknown(generator: torch.Generator) -> None:
+    """Give a generator of torch's a seed that nobody knows."""
+    generator.manual_seed(secrets.randbits(63))
 
 
 def delta_of(config: Train, rows: int) -> float:
@@ -120,10 +130,19 @@ class Private:
                 "this model keeps running numbers of the rows, which a private fit must not",
                 hint="--recipe tabular, or a scale that is learned: --set kind.scale=learned",
             )
+        if getattr(model.prior(), "fitted_afterwards", False):
+            raise ConfigError(
+                "this prior is fitted to the codes of rows, which a private fit must not", hint="--set prior=standard"
+            )
         if steps is None:
             raise ConfigError("a private fit must know its number of steps", hint="give --epochs, not a time limit")
         self.model, self.forward, self.expected = model, forward, min(config.batch_size, rows)
         delta, share = delta_of(config, rows), self.expected / rows
+        if delta >= 1 / rows:
+            raise ConfigError(
+                f"δ is the chance that nothing is guaranteed: {delta:g} is no less than one row's share of {rows:,}",
+                hint=f"--set train.dp_delta={DELTA / rows:.1g}",
+            )
         self.sigma = multiplier(config.dp_epsilon, delta, share, steps)
         self.noise = secret()
         self.card = {
@@ -133,8 +152,8 @@ class Private:
             "clip": CLIP,
             "share": round(share, 6),
             "steps": steps,
-            "covers": "the weights, for one row added or taken away; not the schema: levels, ranges and quantiles are "
-            "the data's own",
+            "covers": "the weights, for one row there or blanked out; not the number of rows, nor the schema: levels, "
+            "ranges and quantiles are the data's own",
         }
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -166,12 +185,22 @@ class Private:
                 terms[name] = terms.get(name, torch.zeros(())) + value.detach().sum()
         self.model.likelihood.deal(None)
         for name, p in weights.items():
-            drawn = torch.randn(p.shape, generator=self.noise).to(p.device)
+            # float64: those of float32 have gaps, and an end.
+            drawn = torch.from_numpy(self.noise.standard_normal(tuple(p.shape))).to(p.device, torch.float32)
             p.grad = (sums[name] + self.sigma * CLIP * drawn) / self.expected
         return {name: value / max(1, len(batch)) for name, value in terms.items()}
+
+
+def verdict(model: Model, steps: int) -> str:
+    """One line on a private fit, for which no row is looked at. Raises ConfigError if a weight is no number."""
+    if not all(p.isfinite().all() for p in model.parameters()):
+        raise ConfigError("the run diverged: a weight is not finite, and it was not kept", hint="--set train.lr=1e-4")
+    if steps < UNPLANNED[1] // 3:
+        return f"{steps} steps are too few to have learned much (no row was looked at): give it more --epochs"
+    return "private: no row was looked at to judge it; latente evaluate does, on rows that you give"
 
 
 def draws(rows: int, config: Train, steps: int) -> list[Tensor]:
     """The rows of each of so many steps, every row in each with the same probability."""
     generator, share = secret(), min(config.batch_size, rows) / rows
-    return [torch.nonzero(torch.rand(rows, generator=generator) < share)[:, 0] for _ in range(steps)]
+    return [torch.from_numpy(np.flatnonzero(generator.random(rows) < share)) for _ in range(steps)]

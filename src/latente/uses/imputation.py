@@ -138,7 +138,8 @@ def _put(column: pd.Series, filled: pd.Series) -> pd.Series:
             column = made.astype(column.dtype)
         except (TypeError, ValueError):
             column = made
-    if pd.api.types.is_integer_dtype(filled.dtype) and not pd.api.types.is_integer_dtype(column.dtype):
+    whole = pd.api.types.is_integer_dtype(filled.dtype) and not pd.api.types.is_integer_dtype(column.dtype)
+    if whole and pd.api.types.is_numeric_dtype(column.dtype) and (column.dropna() % 1 == 0).all():
         # Gaps made floats of a column of integers when it was read; without them it is one again.
         column = column.astype(filled.dtype)
     return column

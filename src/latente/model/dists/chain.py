@@ -258,9 +258,10 @@ class ChainDist(Dist):
         """Rows [b, m] with the `open_` cells (all that were not observed) drawn given those that were observed; and of
         each row the probability with which it is to be kept, 1 where at most one column is cut off [b].
 
-        within: of column j, from where to where in each of its tokens a cell may lie: (low, high), each [tokens], from
-        0 to 1; equal where it may not. Such columns are drawn before the other open ones, each from its own
-        distribution cut off there: rows follow p(x | observed, within) if each is kept with its probability.
+        within: of column j, from where to where in each of its tokens a cell may lie: (low, high), each [tokens] or, of
+        each row its own, [b, tokens], from 0 to 1; equal where it may not. Such columns are drawn before the other open
+        ones, each from its own distribution cut off there: rows follow p(x | observed, within) if each is kept with its
+        probability.
         """
         within, rows = within or {}, torch.ones(len(x), device=x.device)
         weights = {j: high - low for j, (low, high) in within.items()}
@@ -279,7 +280,8 @@ class ChainDist(Dist):
         place = torch.rand(x.shape, generator=generator, device=x.device)
         place = place * torch.tensor(self.net.numeric, device=x.device)
         for j, (low, _) in within.items():
-            place[:, j] = low[tokens[:, j]] + place[:, j] * weights[j][tokens[:, j]]
+            start, width = (part.expand(len(x), -1).gather(1, tokens[:, j : j + 1])[:, 0] for part in (low, weights[j]))
+            place[:, j] = start + place[:, j] * width
         # Rounding must not carry a place into the next token.
         cells = torch.minimum(tokens + place, (tokens + 1).float().nextafter(tokens.float()))
         return torch.where(open_, cells, x), rows
