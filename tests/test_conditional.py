@@ -1,13 +1,10 @@
 """Models of p(x|z, c): what is given is told to both sides, kept in the file, and put back where it was."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from test_cli import run
 
 import latente as lt
 from latente.errors import ConfigError, DataError
@@ -194,17 +191,13 @@ def test_what_cannot_be_given_is_named(plans, condition, y, error, words):
 
 def test_the_command_line_conditions_and_samples(plans, tmp_path):
     plans.to_csv(tmp_path / "plans.csv", index=False)
-
-    def latente(*words):
-        command = [str(Path(sys.executable).parent / "latente"), *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    latente("fit", "plans.csv", "--condition-col", "plan", "--epochs", "2", "-o", "run", "--quiet")
-    done = latente("sample", "run", "-n", "3", "--given", "plan=gold")
-    assert done.stdout.splitlines()[0] == "height,plan,weight"
-    assert all(",gold," in row for row in done.stdout.splitlines()[1:])
-    odd = latente("sample", "run", "--given", "plan=silver")
-    assert (odd.returncode, "has no value 'silver'" in odd.stderr) == (2, True)
+    fitted = ("fit", "plans.csv", "--condition-col", "plan", "--epochs", "2", "-o", "run", "--quiet")
+    assert run(*fitted, cwd=tmp_path).code == 0
+    done = run("sample", "run", "-n", "3", "--given", "plan=gold", cwd=tmp_path)
+    assert done.out.splitlines()[0] == "height,plan,weight"
+    assert all(",gold," in row for row in done.out.splitlines()[1:])
+    odd = run("sample", "run", "--given", "plan=silver", cwd=tmp_path)
+    assert (odd.code, "has no value 'silver'" in odd.err) == (2, True)
 
 
 @pytest.mark.parametrize(("name", "told"), [("vae", False), ("sphere", True), ("vq-vae", True)])

@@ -82,7 +82,7 @@ def test_rows_are_drawn_by_themselves():
 
 
 def test_a_private_fit_makes_rows_and_says_what_it_guarantees(plans, tmp_path):
-    ae = lt.Autoencoder(dp_epsilon=8.0, epochs=30, random_state=0).fit(plans)
+    ae = lt.Autoencoder(dp_epsilon=8.0, epochs=8, random_state=0).fit(plans)
     card = ae.card_["privacy"]
     assert card["epsilon"] == 8.0
     assert card["delta"] == pytest.approx(0.1 / 1500)

@@ -17,6 +17,7 @@ _HOMES = {
     "Autoencoder": "estimator",
     "load": "estimator",
     "Imputer": "uses.imputer",
+    "AnomalyDetector": "uses.detector",
     "TabularReport": "uses.tabular_report",
     "tabular_report": "uses.tabular_report",
     "Spec": "model.spec",
@@ -48,6 +49,7 @@ _VERBS = [
         "interpolate",
         "traverse",
         "score",
+        "detect",
     ),
     *("evaluate", "export", "demo", "doctor"),
 ]

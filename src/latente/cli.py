@@ -34,7 +34,7 @@ app = typer.Typer(
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
-    *("interpolate", "traverse", "score", "export", "doctor"),
+    *("interpolate", "traverse", "score", "detect", "export", "doctor"),
 )
 SHORT = {"output": "-o", "n": "-n"}
 # Numbers of a list that a line shows.
@@ -195,6 +195,9 @@ def _table(result: Any) -> Any:
 
 def _show(result: Any, as_json: bool) -> None:
     """A result on stdout: JSON, or lines for a dict, csv for a table, numbers for scores, a report as it is."""
+    if hasattr(result, "__next__"):
+        _stream(result, as_json)
+        return
     if hasattr(result, "figures"):
         print(json.dumps(result.to_json(), ensure_ascii=False, indent=2) if as_json else result)
         return
@@ -213,6 +216,21 @@ def _show(result: Any, as_json: bool) -> None:
         print(json.dumps({"rows": json.loads(frame.to_json(orient="records", date_format="iso"))}, ensure_ascii=False))
     else:
         frame.to_csv(sys.stdout, index=False)
+
+
+def _stream(lines: typing.Iterator[dict[str, Any]], as_json: bool) -> None:
+    """Results that come one by one: a line each, at once."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for number, line in enumerate(lines):
+        if as_json:
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+            continue
+        if number == 0:
+            writer.writerow(line)
+        writer.writerow(line.values())
+        sys.stdout.flush()
 
 
 def _lines(result: dict[str, Any]) -> None:

@@ -72,7 +72,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     time limit ends the run. None draws a fresh seed.
     verbose: a progress line on stderr.
 
-    Fitted: model_, schema_ (the learned kind), spec_, history_, card_; condition_, the learned table of what is given.
+    Fitted: model_, schema_ (the learned kind), spec_, history_, card_; condition_, the learned table of what is given;
+    use_, what was learned beside the model for a use of its own (recipes "anomaly" and "novelty").
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         time limit began to run.
         """
         arrow, X = is_arrow(X), from_arrow(X)
+        self.use_: Any = None
         self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
@@ -207,6 +209,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._n_features_out = self.model_.dim
             told = self.history_.privacy is not None
             self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed, told)
+            self.use_ = None if self.spec_.use is None else self.spec_.use.learn(self, feed, seed)
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt
@@ -470,9 +473,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _bytes(self) -> bytes:
         state = {k: v.numpy() for k, v in self.model_.state_dict().items()}
         state |= {"baseline.mean": self._baseline.mean, "baseline.components": self._baseline.components}
-        document = self.spec_.to_json()
+        document, use = self.spec_.to_json(), None
         del document["kind"]
-        return file.dump(file.Document(document, to_json(self.schema_), self.card_), state)
+        if self.use_ is not None:
+            more = {f"use.{name}": np.ascontiguousarray(v) for name, v in self.use_.tensors.items()}
+            use = {"learned": self.use_.document, "tensors": {n: [str(v.dtype), [*v.shape]] for n, v in more.items()}}
+            state |= more
+        return file.dump(file.Document(document, to_json(self.schema_), self.card_, use=use), state)
 
     # ── scikit-learn ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -559,13 +566,20 @@ def load(path: str | Path) -> Autoencoder:
             cells = torch.zeros(1, *model.likelihood.continuous.shape)
             f, k = model.likelihood.features(cells).numel(), document.card["components"]
         wanted = {n: (str(v.dtype).removeprefix("torch."), tuple(v.shape)) for n, v in model.state_dict().items()}
-        return wanted | {"baseline.mean": ("float32", (f,)), "baseline.components": ("float32", (k, f))}
+        wanted |= {"baseline.mean": ("float32", (f,)), "baseline.components": ("float32", (k, f))}
+        beside = {} if document.use is None else document.use["tensors"]
+        if not all(n.startswith("use.") for n in beside) or (ae.spec_.use is None) != (document.use is None):
+            raise ValueError("what it holds beside the model is not what its specification says")
+        return wanted | {n: (str(dtype), tuple(shape)) for n, (dtype, shape) in beside.items()}
 
     file.described(describe, name)
     found = file.tensors(data, file.described(sizes, name), name)
     ae.model_ = file.described(lambda: ae._build(0).eval(), name)
     ae._baseline = baseline.Baseline(found.pop("baseline.mean"), found.pop("baseline.components"))
+    beside = {n.removeprefix("use."): found.pop(n) for n in list(found) if n.startswith("use.")}
     ae.model_.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in found.items()})
+    learned = {} if document.use is None else document.use["learned"]
+    ae.use_ = None if document.use is None else file.described(lambda: ae.spec_.use.restore(ae, learned, beside), name)
     ae.card_ = document.card
     ae._n_features_out = ae.model_.dim
     file.described(lambda: _adopt(ae), name)

@@ -2,7 +2,8 @@
 
     metadata["latente"] = {"card": {...}, "digest": "<64 hex>", "format": 1, "schema": {...}, "spec": {...}}
 
-`spec` is parts and training settings, `schema` the fitted kind, `card` what a reader wants to know. There is no pickle
+`spec` is parts and training settings, `schema` the fitted kind, `card` what a reader wants to know; `use`, where there
+is one, what was learned beside the model: {"learned": {...}, "tensors": {name: [dtype, shape]}}. There is no pickle
 and no import path in it. `digest` and the bytes are those of every sealed file (`sealed.py`). `format` rises when
 an old reader would misread a new file; `_MIGRATIONS[n]` turns a document of format n into one of n + 1.
 """
@@ -31,12 +32,14 @@ class Document:
     schema: dict[str, Any]
     card: dict[str, Any]
     digest: str = ""
+    use: dict[str, Any] | None = None
 
 
 def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
     """The bytes of a model file."""
+    more = {} if document.use is None else {"use": document.use}
     return seal(
-        {"card": document.card, "format": FORMAT, "schema": document.schema, "spec": document.spec},
+        {"card": document.card, "format": FORMAT, "schema": document.schema, "spec": document.spec, **more},
         tensors,
     )
 
@@ -70,7 +73,10 @@ def parse(data: bytes, name: str) -> Document:
     for key, kind in _NEEDED.items():
         if not isinstance(document.get(key), kind):
             raise ModelFileError(f"{name} is damaged: its document has no {key!r}", hint="fit the model anew")
-    return Document(document["spec"], document["schema"], document["card"], document["digest"])
+    use = document.get("use")
+    if use is not None and not (isinstance(use, dict) and {"learned", "tensors"} <= use.keys()):
+        raise ModelFileError(f"{name} is damaged: its document has no whole 'use'", hint="fit the model anew")
+    return Document(document["spec"], document["schema"], document["card"], document["digest"], use)
 
 
 def tensors(data: bytes, wanted: "dict[str, tuple[str, tuple[int, ...]]]", name: str) -> "dict[str, np.ndarray]":

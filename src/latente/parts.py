@@ -27,6 +27,7 @@ FOLDERS = {
     "prior": "latente.model.priors",
     "objective": "latente.model.objectives",
     "corruption": "latente.model.corruptions",
+    "use": "latente.uses.learned",
 }
 _CLASSES: dict[tuple[str, str], type] = {}
 _LISTED: set[str] = set()

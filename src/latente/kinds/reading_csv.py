@@ -35,15 +35,22 @@ def read_csv(path: Path, *, header: str, delimiter: str | None, missing: tuple[s
     data = utf8(content(path), path.name, note)
     if not data.strip():
         raise DataError(f"{path.name} is empty", hint="a table needs a row of names and at least one row of values")
-    delimiter = delimiter_of(data, path.name, delimiter)
-    require_width(data, delimiter, path.name)
-    columns = [trimmed(column) for column in rows(data, delimiter, path.name).columns]
+    return of_text(data, path.name, header=header, delimiter=delimiter, missing=missing, note=note)
+
+
+def of_text(
+    data: bytes, name: str, *, header: str, delimiter: str | None, missing: tuple[str, ...], note: Note
+) -> "pd.DataFrame":
+    """`read_csv` of a text that is not empty, in UTF-8; name: what it is called in messages."""
+    delimiter = delimiter_of(data, name, delimiter)
+    require_width(data, delimiter, name)
+    columns = [trimmed(column) for column in rows(data, delimiter, name).columns]
     del data
-    names, headed = header_names([column[0].as_py() for column in columns], header, path.name, note)
+    names, headed = header_names([column[0].as_py() for column in columns], header, name, note)
     if headed:
         columns = [column.slice(1) for column in columns]
     if not len(columns[0]):
-        raise without_rows(path.name)
+        raise without_rows(name)
     note_missing(names, word_counts(columns, missing), note)
     words = missing_words(missing)
     for i, column in enumerate(columns):

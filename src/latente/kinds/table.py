@@ -412,8 +412,8 @@ def to_arrow(frame: pd.DataFrame, schema: Any = None) -> Any:
 
 
 def _array(raw: Any) -> np.ndarray:
-    if isinstance(raw, dict) or type(raw).__name__ == "LazyFrame":
-        made = "pd.DataFrame(data)" if isinstance(raw, dict) else "frame.collect()"
+    if type(raw) is dict or type(raw).__name__ == "LazyFrame":
+        made = "pd.DataFrame(data)" if type(raw) is dict else "frame.collect()"
         raise DataError(f"a {type(raw).__name__} is no table yet", hint=made)
     if hasattr(raw, "toarray"):
         if raw.shape[0] * raw.shape[1] * 8 > MAX_DENSE_BYTES:

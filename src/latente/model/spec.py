@@ -21,7 +21,7 @@ from .priors.base import Host
 from .priors.given import Moves
 from .priors.standard import Standard
 
-ROLES = ("kind", "nets", "latent", "prior", "objective", "corruption")
+ROLES = ("kind", "nets", "latent", "prior", "objective", "corruption", "use")
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Train:
 
 @dataclass(frozen=True, repr=False)
 class Spec:
-    """Parts by role, and the training. `kind` and `nets` None: chosen from the data. condition: the fitted table of
-    what is given beside each row, or None.
+    """Parts by role, and the training. `kind` and `nets` None: chosen from the data. use: what is learned beside the
+    model when its training is over, or None. condition: the fitted table of what is given beside each row, or None.
     """
 
     kind: Any = None
@@ -102,6 +102,7 @@ class Spec:
     prior: Any = field(default_factory=Standard)
     objective: Any = field(default_factory=Elbo)
     corruption: Any = None
+    use: Any = None
     train: Train = field(default_factory=Train)
     condition: Any = None
 
@@ -113,6 +114,8 @@ class Spec:
     def to_json(self) -> dict[str, Any]:
         """The document: every part with every setting."""
         parts = {role: None if getattr(self, role) is None else to_json(getattr(self, role)) for role in ROLES}
+        if self.use is None:
+            del parts["use"]
         given = {} if self.condition is None else {"condition": to_json(self.condition)}
         return parts | {"train": {f.name: to_json(getattr(self.train, f.name)) for f in fields(Train)}} | given
 
@@ -141,7 +144,7 @@ class Spec:
         if not key:
             value = value if not hasattr(value, "role") else to_json(value)
             document[head] = document[head] | value if head == "train" and isinstance(value, dict) else value
-        elif document[head] is None:
+        elif document.get(head) is None:
             raise ConfigError(
                 f"{path!r} is set, but this specification has no {head}", hint=f"--set {head}=NAME before it"
             )

@@ -23,7 +23,7 @@ class Trimmed:
     Source: least trimmed squares, Rousseeuw 1984; of autoencoders Xia et al. 2015.
     """
 
-    trim: float = 0.4
+    trim: float = 0.1
     warmup: float = 0.1
 
     def __post_init__(self) -> None:

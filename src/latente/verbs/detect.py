@@ -1,0 +1,51 @@
+"""detect: alarms, with how sure they are and why."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from . import DATA, MODEL
+
+if TYPE_CHECKING:
+    from ..estimator import Autoencoder
+
+
+def detect(
+    model: Annotated["Autoencoder", MODEL],
+    data: Annotated[Any, DATA],
+    *,
+    fdr: Annotated[float | None, "at most this share of the alarms false, on average: 0.05"] = None,
+    threshold: Annotated[float | None, "alarms from this score on; unless given, the model's own"] = None,
+    normal: Annotated[
+        Any, "ordinary rows that the model was not fitted on, to measure by: for models of other recipes"
+    ] = None,
+    like: Annotated[Any, "rows among which to look for the most alike ordinary one of each alarm"] = None,
+    score: Annotated[str, "of models of other recipes: reconstruction, elbo or density"] = "auto",
+    every: Annotated[bool, "a line for every row, not for alarms alone"] = False,
+    follow: Annotated[
+        bool, "DATA is a csv that grows, or - for stdin: answer each line as it comes, and tell of drift"
+    ] = False,
+) -> Any:
+    """Rows that are strange: score, p_value, and why: the columns that add most, what was seen and what was expected.
+
+    `score` is on the scale of ordinary rows: about 0 for most, above 3 for hardly any. `p_value` is the share of rows
+    as strange among those that the model was measured by: below .01 for 1 ordinary row in 100, whatever the data. With
+    `fdr` the alarms are those of Benjamini & Hochberg; else those from the threshold on. A percentage behind a column
+    is its share of the score; ± is the usual difference between what is seen and what is expected.
+    The model is best one of recipe anomaly (data that nobody cleaned) or novelty (all ordinary); of any other recipe
+    −log p is the score, and `normal` is what to measure by.
+    Raises ConfigError if a model has nothing to measure by, DataError if the data do not fit it.
+    """
+    from ..errors import ConfigError
+    from ..uses import detection
+
+    own = detection.detector_of(model, normal, score)
+    if follow:
+        from ..uses import streaming
+
+        if fdr is not None or like is not None:
+            raise ConfigError("a rate is of many rows together, and these come one by one", hint="--threshold 3")
+        return streaming.follow(model, own, data, threshold)
+    found = detection.detect(own, model, data, fdr=fdr, threshold=threshold)
+    table = found.table(every)
+    if like is not None:
+        table["like"] = detection.nearest(own, model, found, like)[table["row"]]
+    return table
