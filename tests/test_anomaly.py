@@ -257,7 +257,8 @@ def test_more_ordinary_rows_move_the_p_values(clean):
 def test_any_recipe_can_detect(recipe, dirty):
     detector = AnomalyDetector(recipe=recipe, random_state=0, epochs=20).fit(dirty)
     truth = np.isin(np.arange(len(dirty)), STRANGE)
-    assert roc_auc_score(truth, -detector.score_samples(dirty)) > 0.9
+    # Four rows among 1,500: by chance it is .5, with a standard error of .14.
+    assert roc_auc_score(truth, -detector.score_samples(dirty)) > 0.8
     assert list(detector.detector_.scales) == ["autoencoder"]
 
 

@@ -49,7 +49,7 @@ class Trimmed:
 def kept(losses: Tensor, own: Tensor, trim: float) -> Tensor:
     """The weight of each loss [k, b] in its line's mean over the lowest 1 − `trim` of those that are its `own`."""
     # Out of its share a row is beyond the worst; a rank below the count that is kept is in.
-    among = torch.where(own, losses, losses.new_tensor(torch.inf))
+    among = losses.masked_fill(~own, torch.inf)
     count = (own.sum(1, keepdim=True) * (1 - trim)).ceil().clamp(min=1)
     rank = among.argsort(1).argsort(1)
     taken = (rank < count) & own

@@ -91,7 +91,7 @@ class Anomaly:
         # A model that is no committee judges what it has learned from too kindly: rows that were held out judge it.
         alone = not isinstance(ae.model_.likelihood, Together)
         if alone and feed.held_out is not None and len(feed.held_out) >= FEWEST:
-            rows = ae.schema_.prepare(feed.held_out)
+            rows = ae.schema_.prepare(feed.held_out.to("cpu"))  # where the fitted model is
         return made.calibrated(rows)
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Detector":
