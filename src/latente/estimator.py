@@ -331,20 +331,30 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def reconstruct(self, X: Any, of: str = "mean", given: Any = None) -> Any:
         """Rows through the bottleneck and back, with what is given of them told to both sides."""
         self._require_fitted()
+        rows = self.rows(X)
         if self.condition_ is None:
-            return self.decode(self.transform(X), of)
-        known = apart(self.rows(X), self._condition, given)[1]
+            if isinstance(rows, Source):
+                return self.decode(self.transform(X), of)
+            return self.schema_.rejoin(rows, self._cells(self._codes(self.transform(rows)), of, 0, None))
+        known = apart(rows, self._condition, given)[1]
         return self.decode(self.encode(X, given)[0], of, given=given if known is None else known)
 
     def decode(self, Z: "ArrayLike", of: str = "mean", random_state: Any = 0, given: Any = None) -> Any:
         """Codes [rows, dim] to data. of: "mean", "mode", or "sample" (one draw from p(x|z)). given: a dict for all rows
         ({"plan": "gold"}), or a frame or labels with a row for each.
         """
+        z = self._codes(Z)
+        frame = self._given(given, len(z))
+        found = self.schema_.restore(self._cells(z, of, random_state, frame))
+        if frame is None or self._condition is True or not hasattr(found, "columns"):
+            return found  # pictures have no place for what was given
+        return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
+
+    def _cells(self, z: Tensor, of: str, random_state: Any, frame: pd.DataFrame | None) -> Tensor:
+        """Codes [n, d] as the model's cells, told what is given of each."""
         if of not in ("mean", "mode", "sample"):
             raise ConfigError(f"what is shown of p(x|z) is 'mean', 'mode' or 'sample', not {of!r}")
         generator = torch.Generator().manual_seed(_seed(random_state))
-        z = self._codes(Z)
-        frame = self._given(given, len(z))
         context = None if self.condition_ is None or frame is None else cells(self.condition_, frame)
 
         def decoded(part: slice) -> Tensor:
@@ -353,10 +363,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             return px.sample(generator) if of == "sample" else (px.mode if of == "mode" else px.mean)
 
         with torch.no_grad():
-            found = self.schema_.restore(torch.cat([decoded(slice(i, i + ROWS)) for i in range(0, len(z), ROWS)]))
-        if frame is None or self._condition is True or not hasattr(found, "columns"):
-            return found  # pictures have no place for what was given
-        return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
+            return torch.cat([decoded(slice(i, i + ROWS)) for i in range(0, len(z), ROWS)])
 
     def sample(
         self,

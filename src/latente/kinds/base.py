@@ -72,6 +72,10 @@ class Kind(ABC):
     def restore(self, x: Tensor) -> Any:
         """Model cells [n, *cells] back to raw data."""
 
+    def rejoin(self, raw: Any, x: Tensor) -> Any:
+        """Model cells of the rows of `raw` back to raw data: `restore`, but for kinds whose rows overlap in it."""
+        return self.restore(x)
+
     @abstractmethod
     def build(self, nets: Nets, dim: int) -> Built:
         """Encoder, decoder and likelihood for a latent of `dim` dimensions."""

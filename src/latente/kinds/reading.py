@@ -101,7 +101,9 @@ def read(
     with ReadingErrors(path):
         place, form = located(path, kind, header, shape)
         raw: Any
-        if place.is_dir() and form in ("csv", "parquet", "arrow"):
+        if kind == "series" and form in ("array", "idx"):
+            raw = (read_idx(place) if form == "idx" else read_arrays(place, note)).x
+        elif place.is_dir() and form in ("csv", "parquet", "arrow"):
             files = table_files(place)
             require_room(sum(file.stat().st_size for file in files), place.name)
             raw = gathered(
@@ -122,18 +124,20 @@ def read(
 
 def located(path: str | os.PathLike[str], kind: str, header: str, shape: Shape | None) -> tuple[Path, Form]:
     """The place of data and their form, which is of this kind unless it is an array's. Raises as `read` does."""
-    if kind not in ("auto", "table", "image"):
-        raise ConfigError(f"kind {kind!r} cannot be read here", hint="kinds read from files are: table, image, auto")
+    if kind not in ("auto", "table", "image", "series"):
+        raise ConfigError(
+            f"kind {kind!r} cannot be read here", hint="kinds read from files are: table, image, series, auto"
+        )
     if header not in ("auto", "yes", "no"):
         raise ConfigError(f"header {header!r} is not known", hint="header is 'auto', 'yes' or 'no'")
     if shape is not None and (len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3)):
         raise ConfigError(f"pictures cannot have shape {shape}", hint="a shape is (height, width, 1 or 3)")
     place = _existing(path)
     form = _form(place)
-    if form == "text" and kind != "table":
+    if form == "text" and kind not in ("table", "series"):
         guess_kind(place)  # says what to do
     if form in ("csv", "parquet", "arrow"):
-        require_kind(place, "table", kind)
+        require_kind(place, "table", "table" if kind == "series" else kind)
     if form == "pictures":
         require_kind(place, "image", kind)
         if place.is_dir() and not has_pictures(place):
@@ -252,5 +256,5 @@ def _known(name: str) -> bool:
 def require_kind(path: Path, found: str, wanted: str, more: str = "") -> None:
     """DataError if what a place holds is not of the wanted kind."""
     if wanted not in ("auto", found):
-        nouns = {"table": "a table", "image": "pictures"}
+        nouns = {"table": "a table", "image": "pictures", "series": "series"}
         raise DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"--kind {found}")

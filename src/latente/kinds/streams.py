@@ -76,6 +76,10 @@ def opened(
     """
     if stream not in ("auto", "yes", "no"):
         raise ConfigError(f"stream is 'auto', 'yes' or 'no', not {stream!r}")
+    if kind == "series":  # of which windows reach over any blocks
+        if stream == "yes":
+            raise ConfigError("series are learned in memory", hint="--stream no")
+        return read(path, kind, note=note, **options)
     large = stream == "auto" and streamable(path, kind) and footprint(path, kind) > free_memory() / 2
     if stream == "yes" or large:
         return open_source(path, kind, note=note, **options)

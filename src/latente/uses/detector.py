@@ -22,7 +22,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     by members that did not learn from it. False for data that are all ordinary (one-class, novelty).
     recipe: None is "anomaly" or "novelty", as `contaminated` says; or any other recipe, whose −log p is then the score.
     fdr: alarms are chosen so that this share of them at most is false, on average (Benjamini–Hochberg); None: by
-    `threshold`, "auto" or a number. settings, epochs, random_state, verbose: see `Autoencoder`.
+    `threshold`, "auto" or a number. kind, settings, epochs, random_state, verbose: see `Autoencoder`.
 
     `score_samples` and `decision_function` are higher for ordinary rows, as scikit-learn has it; `predict` gives −1 for
     alarms and 1 for others. Fitted: autoencoder_, offset_ (−threshold).
@@ -33,6 +33,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         contaminated: bool = True,
         *,
         recipe: Any = None,
+        kind: Any = "auto",
         fdr: float | None = None,
         threshold: float | Literal["auto"] = "auto",
         settings: dict[str, Any] | None = None,
@@ -42,6 +43,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     ) -> None:
         self.contaminated = contaminated
         self.recipe = recipe
+        self.kind = kind
         self.fdr = fdr
         self.threshold = threshold
         self.settings = settings
@@ -57,6 +59,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         own = {"use": {"part": "anomaly", "forest": 0.0, "contaminated": self.contaminated}} if self.recipe else {}
         self.autoencoder_ = Autoencoder(
             recipe,
+            kind=self.kind,
             settings={**own, **(self.settings or {})},
             epochs=self.epochs,
             random_state=self.random_state,

@@ -13,6 +13,7 @@ from ..estimator import Autoencoder
 from ..kinds import rows_of
 from ..kinds.columns import Identifier
 from ..kinds.image import Image, as_pictures
+from ..kinds.series import Series
 from ..kinds.table import Table, as_frame, from_arrow, is_arrow, to_arrow
 from ..model.batch import Batch
 
@@ -84,6 +85,8 @@ def _joined(ae: Autoencoder, raw: Any, rows: Tensor) -> Any:
     """`raw` with its gaps filled from the cells of `rows`."""
     if isinstance(ae.schema_, Image):
         return _pictures(ae, raw, rows)
+    if isinstance(ae.schema_, Series):
+        return _steps(ae.schema_, raw, rows)
     filled = from_arrow(ae.schema_.restore(rows))
     if hasattr(raw, "toarray") or isinstance(raw, (np.ndarray, list)):
         original = np.asarray(raw.toarray() if hasattr(raw, "toarray") else raw)
@@ -100,6 +103,20 @@ def _joined(ae: Autoencoder, raw: Any, rows: Tensor) -> Any:
             new = known[label if label in known.columns else str(label)]
             frame.isetitem(i, _put(frame.iloc[:, i], new).array)
     return frame
+
+
+def _steps(kind: Series, raw: Any, rows: Tensor) -> Any:
+    """Series with their gaps filled; what was there is left as it is."""
+    filled = kind.rejoin(raw, rows)
+    if not hasattr(raw, "columns"):
+        return np.where(pd.isna(np.asarray(raw)), filled, raw)
+    if type(raw).__module__.startswith("polars"):
+        return _polars(raw, as_frame(filled))
+    table, known = as_frame(raw).copy(), as_frame(filled)
+    for i, label in enumerate(table.columns):
+        if str(label) in kind.channels:
+            table.isetitem(i, _put(table.iloc[:, i], known.iloc[:, i]).array)
+    return table
 
 
 def _polars(frame: Any, filled: Any) -> Any:

@@ -32,10 +32,11 @@ def denoise(
     generator = torch.Generator().manual_seed(seed)
     clean = []
     with torch.no_grad():
-        for batch in model.batches(data):
+        raw = model.rows(data)
+        for batch in model.prepared(raw):
             q = model.model_.encode(batch)
             told = model.model_.given(batch)
             draws = (model.model_.decode(q.sample(1, generator), told).expectation[0] for _ in range(samples))
             mean = torch.stack(tuple(draws)).mean(0)
             clean.append(model.model_.likelihood.from_features(mean))
-    return model.schema_.restore(torch.cat(clean))
+    return model.schema_.rejoin(raw, torch.cat(clean))

@@ -19,7 +19,7 @@ def fit(
         str,
         f"a recipe's name ({' '.join(RECIPES)}), a file, or auto: tabular for a table of named columns, else vae",
     ] = "auto",
-    kind: Annotated[str, "table, image, or auto: what the data look like"] = "auto",
+    kind: Annotated[str, "table, image, series, or auto: table or image, what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
     condition_col: Annotated[
@@ -50,7 +50,7 @@ def fit(
     quiet: Annotated[bool, "no progress line"] = False,
     output: "Annotated[str | Path | None, 'a run folder, or a .safetensors file for the model alone']" = None,
 ) -> "Autoencoder":
-    """Learn a latent space from a table or from pictures.
+    """Learn a latent space from a table, from pictures or from series.
 
     The fitted model; with `output`, a run folder beside it: run.json, spec.json, metrics.jsonl, model.safetensors,
     latent.parquet, log.txt, checkpoints, and pictures of pictures. `resume` goes on with a run that was stopped.

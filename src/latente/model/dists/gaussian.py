@@ -51,8 +51,9 @@ class _Gaussian(Likelihood):
     def __init__(self, shape: tuple[int, ...], scale: str, per: str) -> None:
         super().__init__()
         self.out_shape, self.scale, self.measured = shape, scale, scale == "closed-form"
-        # Per column for tables; one scale for all pixels of a picture.
-        size = shape if per == "cell" else (1,) * len(shape)
+        # Per column for tables, per channel for series; one scale for all pixels of a picture.
+        sizes = {"cell": shape, "channel": (*shape[:1], *(1,) * len(shape[1:])), "row": (1,) * len(shape)}
+        size, self.per = sizes[per], per
         self.register_buffer("continuous", torch.ones(shape, dtype=torch.bool), persistent=False)
         if scale == "learned":
             self.log_scale = nn.Parameter(torch.zeros(size))
@@ -70,7 +71,7 @@ class _Gaussian(Likelihood):
         return GaussianDist(params, scale, len(self.out_shape))
 
     def descend(self, params: Tensor, target: Batch, gradient: Tensor) -> Tensor:
-        if target.observed is not None or self.scale == "learned":
+        if target.observed is not None or self.scale == "learned" or self.per == "channel":
             return super().descend(params, target, gradient)
         x, n, variance = target.x.flatten(1), len(params), torch.ones(())
         if self.scale == "closed-form":
@@ -96,7 +97,7 @@ class _Gaussian(Likelihood):
             return
         error = (target.x - px.mean).square()  # [s, b, *cells]
         mask = as_mask(target).expand_as(error)
-        axes = tuple(range(error.dim())) if self.variance.numel() == 1 else (0, 1)
+        axes = {"cell": (0, 1), "channel": (0, 1, *range(3, error.dim())), "row": tuple(range(error.dim()))}[self.per]
         count = mask.sum(axes)
         self._follow((error * mask).sum(axes) / count.clamp(min=1), count > 0)
 
@@ -122,11 +123,11 @@ class Gaussian:
 
     scale "closed-form": σ² is the mean squared error itself, followed as a running mean (Rybkin, Daniilidis & Levine
     2021, arXiv:2006.13202, σ-VAE). "learned": a parameter. "unit": σ = 1, the plain squared error.
-    per "cell": a scale for each column; "row": one for all cells.
+    per "cell": a scale for each column; "channel": for each entry of the first dimension; "row": one for all cells.
     """
 
     scale: Literal["closed-form", "learned", "unit"] = "closed-form"
-    per: Literal["cell", "row"] = "row"
+    per: Literal["cell", "channel", "row"] = "row"
 
     def __post_init__(self) -> None:
         require(self.scale in ("closed-form", "learned", "unit"), self, "scale", "'closed-form', 'learned' or 'unit'")

@@ -1,0 +1,308 @@
+"""Series: numbers over time, in windows."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..errors import DataError
+from ..model.batch import Batch
+from ..model.dists.gaussian import Gaussian
+from ..model.nets.mlp import Mlp
+from ..model.nets.temporal import Temporal
+from ..parts import part, require
+from .base import Built, DataWarning, Kind, Nets
+from .columns import damp, undamp
+from .segments import Segment, of_frame, period, time_column
+from .table import as_frame, from_arrow, is_arrow, to_arrow
+
+# Steps of a window unless the data have a period: a multiple of 4 in these bounds.
+WINDOW, SHORTEST, LONGEST = 64, 8, 256
+# Windows that are learned from, about, and what share of a window lies between two of them at the most.
+WINDOWS, APART = 20_000, 4
+# Windows without a row for so long fall apart into two segments.
+BREAK = 4
+# Numbers of a small window.
+SMALL = 4096
+
+
+@part("kind", "series")
+@dataclass(frozen=True)
+class Series(Kind):
+    """Numbers over time, in windows of `window` steps (0: about the data's own period, or 64), one every `stride`.
+
+    Data: an array (n, time, channels), each a window; an array (time, channels); or a table with a column of times and
+    perhaps one of ids (`time`, `id`: their names; time "" is found by its type or name), whose other columns of
+    numbers are the channels. every: seconds between two steps; 0: what is usual in the data. Rows are put on the
+    nearest step, several on one are averaged, steps without a row are gaps.
+    Learned: `channels`, and of each the median, scale and range; `form`, how the data came.
+    """
+
+    window: int = 0
+    stride: int = 0
+    time: str = ""
+    id: str = ""
+    every: float = 0.0
+    scale: Literal["closed-form", "learned", "unit"] = "closed-form"
+    channels: tuple[str, ...] = ()
+    centers: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
+    form: Literal["windows", "array", "table"] = "table"
+    dtype: str = "float64"
+    frame: str = "pandas"
+
+    def __post_init__(self) -> None:
+        require(self.window >= 0, self, "window", "0 or more steps")
+        require(self.stride >= 0, self, "stride", "0 or more steps")
+        require(self.every >= 0, self, "every", "0 or more seconds")
+        each = {len(v) for v in (self.channels, self.centers, self.scales, self.lows, self.highs)}
+        require(len(each) == 1, self, "channels", "as many as there are scales")
+        require(all(s > 0 for s in self.scales), self, "scales", "above 0")
+
+    @classmethod
+    def accepts(cls, raw: Any) -> bool:
+        return getattr(raw, "ndim", 0) == 3 and str(getattr(raw, "dtype", "")) != "uint8"
+
+    def learn_blocks(self, blocks: Iterable[Any]) -> "Series":
+        parts = list(blocks)
+        if len(parts) != 1:
+            raise DataError("series are learned in memory", hint="--stream no")
+        kind, segments = self._opened(parts[0])
+        if kind.form == "windows":
+            kind = replace(kind, window=len(segments[0].values), stride=1)
+        if not kind.window:
+            longest = max(segments, key=lambda s: len(s.values)).values
+            found = period(longest, LONGEST) or WINDOW
+            fits = max(SHORTEST, len(longest) // 4)
+            kind = replace(kind, window=int(np.clip(4 * round(min(found, fits) / 4), SHORTEST, LONGEST)))
+        steps = sum(max(0, len(s.values) - kind.window + 1) for s in segments)
+        if kind.form != "windows" and steps < 2:
+            most = max(len(s.values) for s in segments)
+            raise DataError(
+                f"the longest stretch has {most} steps, and a window of {kind.window} is to be learned from",
+                hint=f"--set kind.window={max(2, most // 4)}" if most >= SHORTEST else "give longer series",
+            )
+        if not kind.stride:
+            kind = replace(kind, stride=max(1, min(-(-steps // WINDOWS), kind.window // APART)))
+        values = np.concatenate([s.values for s in segments])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a channel that is never there
+            quarter, middle, three = np.nanpercentile(values, [25, 50, 75], axis=0)
+            spread = np.nanstd(values, 0)
+            lows, highs = np.nanmin(values, 0), np.nanmax(values, 0)
+        if not (spread > 0).any():
+            raise DataError("there is nothing to learn: no channel varies", hint="check the file and its columns")
+        wide = (three - quarter) / 1.349
+        scales = np.where(wide > 1e-9 * np.abs(spread), wide, np.where(spread > 0, spread, 1.0))
+        numbers = {
+            n: tuple(np.nan_to_num(v).tolist()) for n, v in {"centers": middle, "lows": lows, "highs": highs}.items()
+        }
+        return replace(kind, scales=tuple(np.nan_to_num(scales, nan=1.0).tolist()), **numbers)  # type: ignore[arg-type]
+
+    def _opened(self, raw: Any) -> tuple["Series", list[Segment]]:
+        """The kind with its channels, and the data's segments."""
+        if hasattr(raw, "columns") or is_arrow(raw):
+            name = "pyarrow" if is_arrow(raw) else type(raw).__module__.split(".")[0]
+            table = as_frame(from_arrow(raw))
+            table.columns = pd.Index([str(c) for c in table.columns])
+            when = time_column(table, self.time, self.id)
+            rest = [c for c in table.columns if c not in (when, self.id)]
+            numeric = [
+                c for c in rest if pd.api.types.is_numeric_dtype(table[c]) and not pd.api.types.is_bool_dtype(table[c])
+            ]
+            left = [c for c in rest if c not in numeric]
+            if left and not self.channels:
+                warnings.warn(
+                    f"columns that are no numbers are left out of the series: {', '.join(left[:6])}",
+                    DataWarning,
+                    stacklevel=4,
+                )
+            if not self.channels and not numeric:
+                raise DataError("there is no column of numbers to learn from", hint="check the file and its header")
+            kind = self if self.channels else replace(self, form="table", frame=name)
+            absent = [c for c in self.channels if c not in table.columns]
+            if absent:
+                raise DataError(
+                    f"channel {absent[0]!r} of the model is not there",
+                    hint=f"add it (empty cells are allowed); the data have {', '.join(map(repr, rest[:6]))}",
+                )
+            channels = list(self.channels) or numeric
+            segments = of_frame(table, channels, when, self.id, self.every, BREAK * (self.window or WINDOW))
+            return (kind if self.channels else kind._named(channels)), segments
+        array = np.asarray(raw)
+        if array.ndim not in (2, 3) or array.dtype.kind not in "fiub":
+            raise DataError(
+                f"series are arrays (n, time, channels) or (time, channels) of numbers, not {array.shape}",
+                hint="x[:, :, None] for windows of one channel, x[:, None] for one series",
+            )
+        if np.isinf(array).any():
+            place = tuple(int(i) for i in np.argwhere(np.isinf(array))[0])
+            raise DataError(f"the value at {place} is infinite", hint="put NaN where a value is missing")
+        whole = array.reshape(-1, *array.shape[-2:]).astype(np.float64)
+        if whole.shape[0] == 0 or whole.shape[1] == 0:
+            raise DataError("found 0 rows", hint="check the file, or the filter before it")
+        names = list(self.channels) or [f"c{i}" for i in range(whole.shape[2])]
+        if len(names) != whole.shape[2]:
+            raise DataError(f"the series have {whole.shape[2]} channels, and the model's {len(names)}: {names[:6]}")
+        form: Any = "windows" if array.ndim == 3 else "array"
+        starts = np.arange(whole.shape[0]) * whole.shape[1]
+        steps = np.arange(whole.shape[1])
+        segments = [Segment(v, s + steps, steps.astype(float)) for v, s in zip(whole, starts, strict=True)]
+        kind = self if self.channels else replace(self, form=form, dtype=str(array.dtype))._named(names)
+        return kind, segments
+
+    def _named(self, channels: list[str]) -> "Series":
+        zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
+        return replace(self, channels=tuple(channels), centers=zeros, scales=ones, lows=zeros, highs=zeros)
+
+    def segments(self, raw: Any) -> list[Segment]:
+        """The data's segments, none shorter than a window. Raises DataError if one is."""
+        _, found = self._opened(raw)
+        short = next((s for s in found if len(s.values) < self.window), None)
+        if short is not None:
+            whose = "" if short.entity is None else f" of {short.entity!r}"
+            at = f"a stretch{whose} of {len(short.values)} steps (from row {short.rows[short.rows >= 0][0]} on)"
+            raise DataError(f"{at} is shorter than the model's window of {self.window}", hint="give longer series")
+        return found
+
+    def starts(self, length: int) -> np.ndarray:
+        """Where windows begin in a segment: every `stride` steps, and one that ends with it."""
+        last = length - self.window
+        return np.unique([*range(0, last + 1, self.stride), last])
+
+    def to_batch(self, raw: Any) -> Batch:
+        parts = []
+        for segment in self.segments(raw):
+            numbers = damp((segment.values - np.array(self.centers)) / np.array(self.scales)).astype(np.float32)
+            views = np.lib.stride_tricks.sliding_window_view(numbers, self.window, axis=0)  # [windows, c, w]
+            parts.append(views[self.starts(len(numbers))])
+        x = np.concatenate(parts)
+        seen = ~np.isnan(x)
+        return Batch(torch.from_numpy(np.nan_to_num(x)), None if seen.all() else torch.from_numpy(seen))
+
+    def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
+        return batch
+
+    def values(self, x: Tensor) -> np.ndarray:
+        """Model cells [n, c, w] as numbers of the channels [n, w, c], within their ranges."""
+        numbers = undamp(x.detach().cpu().numpy().astype(np.float64).transpose(0, 2, 1))
+        return np.clip(numbers * np.array(self.scales) + np.array(self.centers), self.lows, self.highs)
+
+    def restore(self, x: Tensor) -> Any:
+        values = self.values(x)
+        if self.form != "table":
+            return values.astype(self.dtype if np.dtype(self.dtype).kind == "f" else "float64")
+        n, w, _ = values.shape
+        frame = pd.DataFrame(values.reshape(n * w, -1), columns=list(self.channels))
+        frame.insert(0, "step", np.tile(np.arange(w), n))
+        frame.insert(0, "series", np.repeat(np.arange(n), w))
+        return self._framed(frame)
+
+    def rejoin(self, raw: Any, x: Tensor) -> Any:
+        """Windows [n, c, w] of `raw`, put back on its steps: where several overlap, their mean. In the form of `raw`;
+        of a table its channels are replaced, and nothing else.
+        """
+        merged = self.merged(raw, self.values(x))
+        if not hasattr(raw, "columns") and not is_arrow(raw):
+            return merged.reshape(np.shape(raw)).astype(self.dtype if np.dtype(self.dtype).kind == "f" else "float64")
+        table = as_frame(from_arrow(raw)).copy()
+        for i, name in enumerate(self.channels):
+            at = [str(c) for c in table.columns].index(name)
+            table.isetitem(at, merged[:, i])
+        return self._framed(table)
+
+    def merged(self, raw: Any, values: np.ndarray) -> np.ndarray:
+        """What belongs to the steps of windows [n, w, k] as what belongs to the rows of `raw`: the mean where windows
+        overlap. [rows, k]
+        """
+        segments = self.segments(raw)
+        rows = sum(int((s.rows >= 0).sum()) for s in segments)
+        out = np.full((max(rows, 1 + max(int(s.rows.max()) for s in segments)), values.shape[2]), np.nan)
+        first = 0
+        for segment in segments:
+            starts = self.starts(len(segment.values))
+            total = np.zeros((len(segment.values), values.shape[2]))
+            count = np.zeros(len(segment.values))
+            for window, start in zip(values[first : first + len(starts)], starts, strict=True):
+                total[start : start + self.window] += window
+                count[start : start + self.window] += 1
+            there = segment.rows >= 0
+            out[segment.rows[there]] = (total / count[:, None])[there]
+            first += len(starts)
+        return self._filled_down(out)
+
+    @staticmethod
+    def _filled_down(out: np.ndarray) -> np.ndarray:
+        # Of several rows on one step the last has the step's number: those before it are given the same.
+        for row in np.flatnonzero(np.isnan(out).all(1))[::-1]:
+            if row + 1 < len(out):
+                out[row] = out[row + 1]
+        return out
+
+    def _framed(self, frame: pd.DataFrame) -> Any:
+        if self.frame == "pyarrow":
+            return to_arrow(frame)
+        if self.frame == "polars":
+            import polars
+
+            return polars.from_pandas(frame)
+        return frame
+
+    def build(self, nets: Nets, dim: int) -> Built:
+        shape = (len(self.channels), self.window)
+        likelihood = Gaussian(self.scale, "channel").build(shape)
+        body, width = nets.encoder(shape)
+        decoder = nets.decoder(dim, likelihood.out_shape)
+        return Built(_Encoder(shape[0], body), width, decoder, likelihood, shape)
+
+    @property
+    def nets(self) -> Nets:
+        # On a processor fully connected nets learn small windows as well in a tenth of the time.
+        small = len(self.channels) * self.window <= SMALL
+        return Mlp((256, 256), residual=True) if small else Temporal()
+
+    @property
+    def room(self) -> int:
+        return max(1, len(self.channels) * self.window // 4)
+
+    @property
+    def summary(self) -> list[str]:
+        head = f"windows of {self.window} steps, one every {self.stride}"
+        flat = {c for c, low, high in zip(self.channels, self.lows, self.highs, strict=True) if low == high}
+        ranges = [
+            f"{c}: {'always ' if c in flat else ''}{low:g}{'' if c in flat else f' … {high:g}'}"
+            for c, low, high in zip(self.channels, self.lows, self.highs, strict=True)
+        ]
+        return [head, *ranges]
+
+    def cell_name(self, index: int) -> str:
+        return f"channel {self.channels[index // self.window]!r} at step {index % self.window}"
+
+    def log_volume(self, batch: Batch) -> Tensor:
+        x = batch.x.double()
+        scales = torch.tensor(self.scales, dtype=torch.float64)[:, None]
+        volume = -scales.log() - (x.abs() - 3.0).clamp(min=0)
+        return (volume if batch.observed is None else volume * batch.observed).flatten(1).sum(1)
+
+
+class _Encoder(nn.Module):
+    """Channels, with a learned value where one is missing -> the body."""
+
+    def __init__(self, channels: int, body: nn.Module) -> None:
+        super().__init__()
+        self.gap = nn.Parameter(torch.zeros(channels, 1))
+        self.body = body
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the body sees."""
+        return batch.x if batch.observed is None else torch.where(batch.observed, batch.x, self.gap)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.body(self.features(batch))

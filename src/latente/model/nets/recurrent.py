@@ -1,0 +1,67 @@
+"""Recurrent nets: a series is read step by step, and written step by step."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ConfigError
+from ...parts import part, require
+from .layers import Offset
+
+
+class _Reader(nn.Module):
+    """[b, c, steps] -> the mean of the states and the last one. [b, 2·width]"""
+
+    def __init__(self, channels: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(channels, width, layers, batch_first=True)
+
+    def forward(self, h: Tensor) -> Tensor:
+        states, _ = self.gru(h.flatten(2).transpose(1, 2))
+        return torch.cat([states.mean(1), states[:, -1]], -1)
+
+
+class _Writer(nn.Module):
+    """z [b, d] -> [b, *shape]: z is told at every step, beside a learned vector that says which it is."""
+
+    def __init__(self, dim: int, shape: tuple[int, ...], width: int, layers: int) -> None:
+        super().__init__()
+        self.shape, steps = shape, math.prod(shape[1:])
+        self.told = nn.Linear(dim, width)
+        self.place = nn.Parameter(torch.randn(steps, width) * 0.1)
+        self.gru = nn.GRU(width, width, layers, batch_first=True)
+        self.out = nn.Linear(width, shape[0])
+        nn.init.normal_(self.out.weight, std=0.05 / math.sqrt(width))
+
+    def forward(self, z: Tensor) -> Tensor:
+        states, _ = self.gru(torch.tanh(self.told(z)[:, None] + self.place))
+        return self.out(states).transpose(1, 2).unflatten(2, self.shape[1:])
+
+
+@part("nets", "recurrent")
+@dataclass(frozen=True)
+class Recurrent:
+    """Gated recurrent units of `width` in `layers` layers, both ways from the series to the latent and back."""
+
+    width: int = 64
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, self, "width", "1 or more")
+        require(1 <= self.layers <= 16, self, "layers", "1 to 16")
+
+    def encoder(self, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+        """The body on series of `shape` (channels, steps), and the width of its features."""
+        self._require(shape)
+        return _Reader(shape[0], self.width, self.layers), 2 * self.width
+
+    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
+        """From z [b, dim] to [b, *shape]."""
+        self._require(shape)
+        return nn.Sequential(_Writer(dim, shape, self.width, self.layers), Offset(shape))
+
+    def _require(self, shape: tuple[int, ...]) -> None:
+        if len(shape) < 2:
+            raise ConfigError(f"nets 'recurrent' need series, not cells of shape {shape}", hint="--set nets=mlp")
