@@ -198,3 +198,76 @@ def test_series_from_the_command_line(tmp_path):
     assert "windows of 24 steps" in run("info", tmp_path / "run").out
     refused = run("fit", tmp_path / "waves.csv", "--kind", "series", "--stream", "yes", "-o", tmp_path / "r2")
     assert (refused.code, "--stream no" in refused.err) == (2, True)
+
+
+# ── strange steps ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def watch() -> lt.AnomalyDetector:
+    return lt.AnomalyDetector(False, kind="series", random_state=0).fit(waves(2000))
+
+
+def strange():
+    frame = waves(960, 1)
+    frame.loc[300:310, "a"] += 1.0
+    frame.loc[600:640, "b"] = 10.0
+    return frame
+
+
+def test_strange_spans_are_found_with_their_channel_and_time(watch):
+    alarms = watch.detect(strange())
+    table = alarms.table()
+    for first, last, channel in ((300, 310, "a"), (600, 640, "b")):
+        (line,) = table[(table["row"] <= last) & (table["last"] >= first)].to_dict("records")
+        # A window reaches over its length on both sides of what is strange.
+        assert line["row"] >= first - 2 * PERIOD
+        assert line["last"] <= last + 2 * PERIOD
+        assert line["from"] == strange()["when"][line["row"]]
+        adds = alarms.contributions()
+        assert adds.loc[first:last].mean().idxmax() == channel
+        assert f"{channel} " in line["why"]
+    assert np.allclose(adds.sum(axis=1), alarms.scored.score)
+    assert len(alarms.table(every=True)) == 960
+    ordinary = watch.detect(waves(960, 2))
+    assert ordinary.found.mean() < 0.06  # 1 % of the steps that it was measured by, and windows hang together
+
+
+def test_a_rate_of_false_alarms_is_of_whole_windows(watch):
+    loud = waves(4000, 3)
+    loud.loc[2000:2400, "a"] *= -1
+    watch.fdr = 0.2
+    try:
+        found = watch.detect(loud).found
+    finally:
+        watch.fdr = None
+    assert found[2000:2400].mean() > 0.5
+    assert found[np.r_[0:1950, 2450:4000]].mean() < 0.02
+
+
+def test_a_detector_of_steps_travels_in_its_file(watch, tmp_path):
+    watch.save(tmp_path / "w.safetensors")
+    again = lt.AnomalyDetector.load(tmp_path / "w.safetensors")
+    assert np.array_equal(again.score_samples(strange()), watch.score_samples(strange()))
+    assert again.offset_ == watch.offset_
+    strange().to_csv(tmp_path / "s.csv", index=False)
+    done = run("detect", tmp_path / "w.safetensors", tmp_path / "s.csv", "-o", tmp_path / "alarms.csv")
+    assert done.code == 0, done.err
+    assert len(pd.read_csv(tmp_path / "alarms.csv")) >= 2
+    refused = run("detect", tmp_path / "w.safetensors", tmp_path / "s.csv", "--follow")
+    assert (refused.code, "whole windows" in refused.err) == (2, True)
+
+
+def test_a_gap_is_no_alarm_by_itself(watch):
+    holes = waves(480, 5)
+    holes.loc[100:105, "a"] = np.nan
+    alarms = watch.detect(holes)
+    assert np.isfinite(alarms.scored.score).all()
+    assert alarms.found[100:106].mean() < 0.5
+
+
+def test_a_model_of_series_is_measured_by_ordinary_series(fitted):
+    with pytest.raises(ConfigError, match="--normal"):
+        lt.detect(fitted, strange())
+    table = lt.detect(fitted, strange(), normal=waves(960, 8))
+    assert any(row["row"] <= 310 and row["last"] >= 300 for row in table.to_dict("records"))

@@ -209,7 +209,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._n_features_out = self.model_.dim
             told = self.history_.privacy is not None
             self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed, told)
-            self.use_ = None if self.spec_.use is None else self.spec_.use.learn(self, feed, seed)
+            self.use_ = None if self.spec_.use is None else self.spec_.use.learn(self, feed, seed, raw)
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt

@@ -293,7 +293,7 @@ class Series(Kind):
 
 
 class _Encoder(nn.Module):
-    """Channels, with a learned value where one is missing -> the body."""
+    """Channels, with gaps bridged, -> the body; a channel of which nothing is there has a learned value."""
 
     def __init__(self, channels: int, body: nn.Module) -> None:
         super().__init__()
@@ -302,7 +302,22 @@ class _Encoder(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """What the body sees."""
-        return batch.x if batch.observed is None else torch.where(batch.observed, batch.x, self.gap)
+        return batch.x if batch.observed is None else bridged(batch.x, batch.observed, self.gap)
 
     def forward(self, batch: Batch) -> Tensor:
         return self.body(self.features(batch))
+
+
+def bridged(x: Tensor, observed: Tensor, otherwise: Tensor) -> Tensor:
+    """Series [b, c, w] with each gap as the straight line between its neighbours, at an end as the one that there is,
+    and `otherwise` [c, 1] where there is none.
+    """
+    w = x.shape[-1]
+    at = torch.arange(w, device=x.device).expand_as(x)
+    last = at.masked_fill(~observed, -1).cummax(-1).values
+    following = at.masked_fill(~observed, w).flip(-1).cummin(-1).values.flip(-1)
+    left, right = x.gather(-1, last.clamp(min=0)), x.gather(-1, following.clamp(max=w - 1))
+    way = (at - last) / (following - last).clamp(min=1)
+    line = torch.where(last < 0, right, torch.where(following >= w, left, left + (right - left) * way))
+    line = torch.where((last < 0) & (following >= w), otherwise, line)
+    return torch.where(observed, x, line)

@@ -1,5 +1,6 @@
 """What a model sees of the data: rows, and which of their cells were observed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,3 +34,8 @@ class Batch:
 
     def _tensors(self) -> tuple[Tensor | None, ...]:
         return self.x, self.observed, self.context
+
+
+def parts_of(rows: Batch, size: int = 1024) -> Iterator[Batch]:
+    """Some rows at a time."""
+    return (rows.rows(slice(i, i + size)) for i in range(0, len(rows), size))

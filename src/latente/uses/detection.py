@@ -1,7 +1,7 @@
 """Which rows are strange, how sure that is, and why: alarms from a model and what it learned for `detect`."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,16 @@ import torch
 from ..errors import ConfigError
 from ..estimator import Autoencoder
 from ..kinds.columns import Column, to_numbers
+from ..kinds.series import Series
 from ..kinds.sources import Source
 from ..kinds.table import Table, as_frame
 from ..model.batch import Batch
 from .learned import calibration
 from .learned.anomaly import FEWEST, Anomaly, Detector, Scored, features, observed_features
+from .learned.steps import measured
+
+if TYPE_CHECKING:
+    from .steps import StepAlarms
 
 # Columns that an alarm names, and the share of the score below which one is not worth a word.
 NAMED, WORTH = 3, 0.05
@@ -40,7 +45,11 @@ def detector_of(ae: Autoencoder, normal: Any = None, score: str = "auto") -> Det
     rows = joined(list(ae.batches(normal)))
     if len(rows) < FEWEST:
         raise ConfigError(f"{len(rows)} ordinary rows are too few to be measured by", hint=f"give {FEWEST} or more")
-    return own.calibrated(rows)
+    made = own.calibrated(rows)
+    if isinstance(ae.schema_, Series):
+        raw = ae.rows(normal)
+        made = replace(made, steps=measured(made.by_step(raw, rows), own.use.contaminated))
+    return made
 
 
 def joined(parts: list[Batch]) -> Batch:
@@ -138,7 +147,7 @@ def detect(
     *,
     fdr: float | None = None,
     threshold: float | None = None,
-) -> Alarms:
+) -> "Alarms | StepAlarms":
     """Rows, scored, and which of them are alarms: those that `fdr` allows, or above the threshold."""
     if fdr is not None and threshold is not None:
         raise ConfigError("alarms are chosen by a rate or by a threshold", hint="leave out one: --fdr or --threshold")
@@ -146,6 +155,10 @@ def detect(
         raise ConfigError(f"a rate of false alarms lies between 0 and 1, not {fdr!r}", hint="--fdr 0.05")
     raw = ae.rows(data)
     rows = joined(list(ae.prepared(raw)))
+    if isinstance(ae.schema_, Series):
+        from .steps import by_step
+
+        return by_step(detector, ae.schema_, raw, rows, fdr, threshold)
     scored = detector.score(rows)
     if fdr is not None:
         found = calibration.discoveries(scored.p, fdr)

@@ -13,6 +13,7 @@ from ..estimator import Autoencoder
 from . import detection, streaming
 from .detection import Alarms
 from .drift import Drift
+from .steps import StepAlarms
 
 
 class AnomalyDetector(OutlierMixin, BaseEstimator):
@@ -66,7 +67,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             verbose=self.verbose,
         ).fit(X)
         self.detector_ = detection.detector_of(self.autoencoder_)
-        self.offset_ = -(self.detector_.threshold if self.threshold == "auto" else float(self.threshold))
+        self.offset_ = -(self._threshold() if self.threshold == "auto" else float(self.threshold))
         self.drift_ = Drift()
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.autoencoder_, name):
@@ -79,10 +80,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             return self.fit(X, y)
         self.detector_ = detection.more_known(self.detector_, self.autoencoder_, X)
         self.autoencoder_.use_ = self.detector_
-        self.offset_ = -(self.detector_.threshold if self.threshold == "auto" else float(self.threshold))
+        self.offset_ = -(self._threshold() if self.threshold == "auto" else float(self.threshold))
         return self
 
-    def detect(self, X: Any) -> Alarms:
+    def detect(self, X: Any) -> "Alarms | StepAlarms":
         """Rows, scored: `.found`, `.table()`, `.contributions()`."""
         self._require_fitted()
         threshold = None if self.fdr is not None else -self.offset_
@@ -129,9 +130,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         made.autoencoder_ = load(path)
         made.detector_ = detection.detector_of(made.autoencoder_)
         made.contaminated = made.detector_.use.contaminated
-        made.offset_ = -(made.detector_.threshold if made.threshold == "auto" else float(made.threshold))
+        made.offset_ = -(made._threshold() if made.threshold == "auto" else float(made.threshold))
         made.drift_ = Drift()
         return made
+
+    def _threshold(self) -> float:
+        return (self.detector_.steps or self.detector_).threshold
 
     def _require_fitted(self) -> None:
         try:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
 from ..kinds.reading_csv import delimiter_of, of_text
+from ..kinds.series import Series
 from . import detection
 from .drift import Drift
 from .learned.anomaly import Detector
@@ -21,6 +22,8 @@ LOOK, MOST = 0.1, 1000
 
 def follow(ae: Autoencoder, detector: Detector, data: Any, threshold: float | None) -> Iterator[dict[str, Any]]:
     """A line for each row of a csv that grows, or of stdin ("-"), until it ends: see `detect`. Files do not end."""
+    if isinstance(ae.schema_, Series):
+        raise ConfigError("series are answered by whole windows, not line by line", hint="leave --follow out")
     drift = Drift()
     for head, lines in _chunks(data):
         text = b"".join([head, *lines])
@@ -32,7 +35,7 @@ def follow(ae: Autoencoder, detector: Detector, data: Any, threshold: float | No
         yield from lines_of(found, drift)
 
 
-def lines_of(alarms: detection.Alarms, drift: Drift) -> list[dict[str, Any]]:
+def lines_of(alarms: Any, drift: Drift) -> list[dict[str, Any]]:
     """The rows of a stream as dicts, numbered on from those before them, with `drift`."""
     return lines(alarms.table(every=True, first=drift.rows), drift)
 

@@ -32,6 +32,8 @@ def detect(
     is its share of the score; ± is the usual difference between what is seen and what is expected.
     The model is best one of recipe anomaly (data that nobody cleaned) or novelty (all ordinary); of any other recipe
     −log p is the score, and `normal` is what to measure by.
+    Of series each row is scored by all windows that hold it; a line is a span of alarms, from its first to its last
+    row, with the score, p_value and reasons of its peak, and `fdr` holds for whole windows.
     Raises ConfigError if a model has nothing to measure by, DataError if the data do not fit it.
     """
     from ..errors import ConfigError
@@ -47,5 +49,7 @@ def detect(
     found = detection.detect(own, model, data, fdr=fdr, threshold=threshold)
     table = found.table(every)
     if like is not None:
+        if not isinstance(found, detection.Alarms):
+            raise ConfigError("steps of a series are not looked for one by one", hint="leave --like out")
         table["like"] = detection.nearest(own, model, found, like)[table["row"]]
     return table

@@ -1,7 +1,6 @@
 """What `detect` needs beside a model: forest, prototypes, scales, and the scores of rows by strangers."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,15 +10,18 @@ from torch import Tensor
 
 from ...errors import DataError
 from ...kinds.base import Kind
-from ...model.batch import Batch
+from ...kinds.series import Series
+from ...model.batch import Batch, parts_of
 from ...model.committee import Together
+from ...model.dists.gaussian import GaussianDist
 from ...model.model import Model
 from ...parts import part, require
-from . import forest, prototypes
+from . import forest, prototypes, steps
 from .base import Learned
 from .calibration import Scale, p_values, scale_of, threshold
 from .forest import Forest
 from .prototypes import Prototypes
+from .steps import Steps
 
 if TYPE_CHECKING:
     from ...estimator import Autoencoder
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 MOST = 20_000
 # Fewer rows than this say nothing of how strange one in a hundred is.
 FEWEST = 20
-ROWS = 1024
 DRAWS = 8
 DECIMALS = 4
 
@@ -74,7 +75,7 @@ class Anomaly:
         for name in ("trees", "sets", "size"):
             require(1 <= getattr(self, name) <= 4096, self, name, "1 to 4096")
 
-    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int) -> "Detector":
+    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None) -> "Detector":
         """Forest and prototypes of the rows, and the scores of those that a part has not learned from.
 
         Raises DataError if all rows have one score, or some have none.
@@ -92,7 +93,11 @@ class Anomaly:
         alone = not isinstance(ae.model_.likelihood, Together)
         if alone and feed.held_out is not None and len(feed.held_out) >= FEWEST:
             rows = ae.schema_.prepare(feed.held_out.to("cpu"))  # where the fitted model is
-        return made.calibrated(rows)
+        made = made.calibrated(rows)
+        if isinstance(ae.schema_, Series):
+            whole = ae.schema_.prepare(ae.schema_.to_batch(raw))
+            made = replace(made, steps=steps.measured(made.by_step(raw, whole), self.contaminated))
+        return made
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Detector":
         """The detector of a model file."""
@@ -112,7 +117,10 @@ class Anomaly:
         cells = (ae.model_.likelihood.continuous.numel(),)
         if usual.shape != cells or spread.shape != cells:
             raise ValueError(f"its columns are {usual.shape} and {spread.shape}, and the model's {cells}")
-        made = Detector(self, ae.model_, ae.schema_, trees, points, scales, known, usual, spread)
+        in_time = None
+        if isinstance(ae.schema_, Series):
+            in_time = steps.of(groups["steps"], len(ae.schema_.channels), self.contaminated)
+        made = Detector(self, ae.model_, ae.schema_, trees, points, scales, known, usual, spread, in_time)
         if set(scales) != set(made._weights()):
             raise ValueError(f"it has scales of {sorted(scales)}, and parts {sorted(made._weights())}")
         return made
@@ -134,7 +142,7 @@ def observed_features(model: Model, rows: Batch) -> Tensor | None:
 class Detector(Learned):
     """A model, the other parts, and what their scores are measured by. known: scores of rows, sorted. usual, spread
     [cells]: nats of a cell, and the difference between it and what is expected of it, of an ordinary row, in the
-    model's units.
+    model's units. steps: of series, what steps are measured by.
     """
 
     use: Anomaly
@@ -146,6 +154,7 @@ class Detector(Learned):
     known: np.ndarray = field(default_factory=lambda: np.empty(0))
     usual: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     spread: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    steps: Steps | None = None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -156,6 +165,8 @@ class Detector(Learned):
         found = {f"forest.{k}": v for k, v in self.forest.tensors().items()} if self.forest else {}
         if self.prototypes:
             found["prototypes.points"] = self.prototypes.points
+        if self.steps:
+            found |= {f"steps.{k}": v for k, v in self.steps.tensors.items()}
         return found | {"known.scores": self.known, "known.usual": self.usual, "known.spread": self.spread}
 
     @property
@@ -165,7 +176,7 @@ class Detector(Learned):
 
     def calibrated(self, rows: Batch) -> "Detector":
         """This detector with `rows` as what is ordinary. Raises DataError if they have one score, or some have none."""
-        seen = [self._raw(some) for some in _parts(rows)]
+        seen = [self._raw(some) for some in parts_of(rows)]
         raw = {name: np.concatenate([r[name] for r, _ in seen]) for name in seen[0][0]}
         for name, scores in raw.items():
             bad = int((~np.isfinite(scores)).sum())
@@ -182,7 +193,7 @@ class Detector(Learned):
             scales = {name: scale_of(v) for name, v in raw.items()}
         except ValueError:
             raise same from None
-        errors = np.concatenate([(some.x - self.expected(some)).flatten(1).numpy() for some in _parts(rows)])
+        errors = np.concatenate([(some.x - self.expected(some)).flatten(1).numpy() for some in parts_of(rows)])
         gone = np.zeros_like(errors, bool) if rows.observed is None else ~rows.observed.flatten(1).numpy()
         gone[0] &= ~gone.all(0)  # a column that is never there has some spread
         made = replace(
@@ -204,7 +215,7 @@ class Detector(Learned):
     def score(self, rows: Batch) -> Scored:
         """Prepared rows, scored."""
         parts: list[Scored] = []
-        for some in _parts(rows):
+        for some in parts_of(rows):
             raw, cells = self._raw(some)
             score = self._together(raw)
             own = {name: self.scales[name](v) for name, v in raw.items()}
@@ -220,6 +231,25 @@ class Detector(Learned):
     def expected(self, rows: Batch) -> Tensor:
         """What the model expects in each cell, given the row. As rows.x"""
         return self.model.mean_of(rows).mean[0]
+
+    @torch.no_grad()
+    def squares(self, rows: Batch) -> np.ndarray:
+        """Squared differences from what the members that did not learn from a row expect in it, of a Gaussian model;
+        their mean. float64 [n, cells]
+        """
+        cells, _ = self._nats(rows)
+        own = self.model.likelihood
+        inner = own.inner if isinstance(own, Together) else own
+        px = inner(torch.zeros(1, *inner.out_shape))
+        assert isinstance(px, GaussianDist)
+        scale = px.scale.expand(inner.out_shape).flatten().double().numpy()
+        # −log p = ½ (square / σ²) + log σ + ½ log 2π
+        return np.maximum(2 * scale**2 * (cells - np.log(scale) - 0.5 * math.log(2 * math.pi)), 0.0)
+
+    def by_step(self, raw: Any, rows: Batch) -> np.ndarray:
+        """`squares` of each row of `raw`, a series whose windows are `rows`, and channel. [rows, channels]"""
+        assert isinstance(self.kind, Series)
+        return steps.squares_of(self, self.kind, raw, rows)
 
     def _weights(self) -> dict[str, float]:
         """Of each part that takes part."""
@@ -275,11 +305,6 @@ class Detector(Learned):
         else:
             nats = math.log(len(noise)) - (out.log_px + out.log_pz - out.log_qz).logsumexp(0)
         return cells.numpy().astype(np.float64), nats.numpy().astype(np.float64)
-
-
-def _parts(rows: Batch) -> Iterator[Batch]:
-    """Some rows at a time."""
-    return (rows.rows(slice(i, i + ROWS)) for i in range(0, len(rows), ROWS))
 
 
 def _parted(amounts: np.ndarray) -> np.ndarray:

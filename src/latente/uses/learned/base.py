@@ -27,8 +27,8 @@ class Learned(ABC):
 class Use(Protocol):
     """A part of role "use": its settings."""
 
-    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int) -> Learned:
-        """From the fitted model and the rows that it was fitted on."""
+    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None) -> Learned:
+        """From the fitted model and the rows that it was fitted on; raw: as they came."""
         ...
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> Learned:

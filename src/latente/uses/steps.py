@@ -1,0 +1,118 @@
+"""Alarms in time: spans of steps that are strange, and the channels that make them so."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import ConfigError
+from ..kinds.segments import time_column
+from ..kinds.series import Series
+from ..kinds.table import as_frame, from_arrow, is_arrow
+from ..model.batch import Batch
+from .learned.anomaly import Detector, Scored
+from .learned.calibration import blocks
+
+# Channels that an alarm names, and the share of the score below which one is not worth a word.
+NAMED, WORTH = 3, 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class StepAlarms:
+    """The rows of a series, scored: `found` [n] are those in an alarm. seen, expected [n, channels]: what is there, and
+    what the model expects; spread [channels]: what usually lies between the two; when: the rows' times.
+    """
+
+    kind: Series
+    scored: Scored
+    found: np.ndarray
+    expected: np.ndarray
+    seen: np.ndarray
+    spread: np.ndarray
+    when: Any = None
+
+    def table(self, every: bool = False, first: int = 0) -> pd.DataFrame:
+        """A line a span of alarms, its first and last row, the highest score and its p-value, and why; or, if `every`,
+        a line a row: row (from `first`), score, p_value, alarm, why.
+        """
+        if every:
+            which = np.arange(len(self.found))
+            frame = pd.DataFrame({"row": which + first, "score": self.scored.score, "p_value": self.scored.p})
+            frame["alarm"], frame["why"] = self.found, self.why(which)
+            return frame
+        starts, ends = self.spans()
+        peaks = np.array(
+            [s + int(self.scored.score[s : e + 1].argmax()) for s, e in zip(starts, ends, strict=True)], int
+        )
+        frame = pd.DataFrame({"row": starts + first, "last": ends + first})
+        if self.when is not None:
+            frame["from"], frame["to"] = self.when.iloc[starts].to_numpy(), self.when.iloc[ends].to_numpy()
+        frame["peak"] = peaks + first
+        frame["score"], frame["p_value"] = self.scored.score[peaks], self.scored.p[peaks]
+        frame["alarm"] = True
+        frame["why"] = self.why(peaks)
+        return frame
+
+    def spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """First and last rows of runs of alarms; those less than a quarter of a window apart are one."""
+        rows = np.flatnonzero(self.found)
+        if not len(rows):
+            return rows, rows
+        cuts = np.flatnonzero(np.diff(rows) > max(1, self.kind.window // 4))
+        return rows[np.r_[0, cuts + 1]], rows[np.r_[cuts, len(rows) - 1]]
+
+    def contributions(self) -> pd.DataFrame:
+        """Of each row what each channel adds to its score: a line sums to it. [rows × channels]"""
+        return pd.DataFrame(self.scored.shares * self.scored.score[:, None], columns=list(self.kind.channels))
+
+    def why(self, which: np.ndarray) -> list[str]:
+        """In words, of each of these rows: the channels that add most, what was seen and what was expected."""
+        lines = []
+        for row in which:
+            shares = self.scored.shares[row]
+            words: list[str] = []
+            for c in np.argsort(-shares, kind="stable")[:NAMED]:
+                if shares[c] < WORTH and words:
+                    break
+                seen = "missing" if np.isnan(self.seen[row, c]) else f"{self.seen[row, c]:.4g}"
+                wide = f" ± {self.spread[c]:.2g}" if self.spread[c] > 0 else ""
+                words.append(
+                    f"{self.kind.channels[c]} {seen}, expected {self.expected[row, c]:.4g}{wide} ({shares[c]:.0%})"
+                )
+            lines.append("; ".join(words))
+        return lines
+
+
+def by_step(
+    detector: Detector, kind: Series, raw: Any, rows: Batch, fdr: float | None, threshold: float | None
+) -> StepAlarms:
+    """The rows of a series, scored; rows: its windows, prepared. fdr: by whole windows, of which at most this share of
+    those that are called is called wrongly, on average, however their steps hang together.
+    """
+    if detector.steps is None:
+        raise ConfigError(
+            "this model does not know how strange an ordinary step is", hint="--normal SERIES, ordinary series"
+        )
+    score, p, adds = detector.steps.score(detector.by_step(raw, rows))
+    total = adds.sum(1, keepdims=True)
+    shares = np.where(total > 0, adds / np.where(total > 0, total, 1.0), 1.0 / adds.shape[1])
+    if fdr is not None:
+        found = blocks(p, fdr, kind.window)
+    else:
+        found = score > (detector.steps.threshold if threshold is None else threshold)
+    windows = kind.values(detector.expected(rows))
+    seen, when = _as_seen(kind, raw)
+    scales = np.array(kind.scales)
+    spread = detector.spread.reshape(len(kind.channels), kind.window).mean(1) * scales
+    return StepAlarms(kind, Scored(score, p, {}, shares), found, kind.merged(raw, windows), seen, spread, when)
+
+
+def _as_seen(kind: Series, raw: Any) -> tuple[np.ndarray, Any]:
+    """The channels' numbers as they came [n, channels], and the rows' times or None."""
+    if not hasattr(raw, "columns") and not is_arrow(raw):
+        return np.asarray(raw, float).reshape(-1, len(kind.channels)), None
+    table = as_frame(from_arrow(raw))
+    table = table.set_axis([str(c) for c in table.columns], axis=1)
+    when = time_column(table, kind.time, kind.id)
+    return table[list(kind.channels)].to_numpy(float, na_value=np.nan), None if when is None else table[when]
