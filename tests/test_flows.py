@@ -138,6 +138,7 @@ def test_no_training_row_is_in_a_vamp_model(dots):
     assert torch.cdist(inputs, rows).min() > 0.1
 
 
+@pytest.mark.slow
 def test_learned_priors_beat_the_standard_one_on_clusters():
     rng = np.random.default_rng(0)
     x = rng.choice([-5.0, 5.0], (1500, 2)) + 0.1 * rng.normal(size=(1500, 2))

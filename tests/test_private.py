@@ -38,7 +38,7 @@ def ready(frame: pd.DataFrame):
 def test_the_noise_is_what_the_literature_says_and_falls_as_epsilon_rises():
     # One Gaussian release with sensitivity 1: ε 1 and δ 1e-5 take σ = 3.7306 (Balle & Wang 2018, analytic mechanism).
     assert private.multiplier(1.0, 1e-5, 1.0, 1) == pytest.approx(3.73, abs=0.02)
-    few, many = (private.multiplier(2.0, 1e-5, 0.01, steps) for steps in (100, 10_000))
+    few, many = (private.multiplier(2.0, 1e-5, 0.01, steps) for steps in (100, 1_000))
     assert private.multiplier(8.0, 1e-5, 0.01, 100) < few < many
 
 

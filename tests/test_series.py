@@ -179,8 +179,12 @@ def test_a_file_gives_the_model_again(fitted, tmp_path):
 
 @pytest.mark.parametrize("nets", ["temporal", "recurrent", "mlp"])
 def test_every_kind_of_nets_learns_the_wave(nets):
-    x = waves(1200)[["a", "b"]].to_numpy()
-    options = {"kind": "series", "nets": nets, "settings": {"kind.window": 24, "kind.stride": 4}}
+    x = waves(480)[["a", "b"]].to_numpy()
+    options = {
+        "kind": "series",
+        "nets": nets,
+        "settings": {"kind.window": 24, "kind.stride": 4, "train.batch_size": 32},
+    }
     ae = Autoencoder("ae", dim=4, steps=400, lr=3e-3, random_state=0, **options).fit(x)
     error = np.square(ae.reconstruct(x) - x).sum(0) / np.square(x - x.mean(0)).sum(0)
     assert error.max() < 0.1

@@ -83,6 +83,7 @@ def test_two_processes_learn_as_one_does(tmp_path, data, sharding):
     assert np.allclose(ae.transform(frame), alone.transform(frame), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_all_with_a_named_error_and_the_run_can_be_resumed(tmp_path, data):
     run = tmp_path / "run"
     command = [

@@ -152,6 +152,7 @@ def test_a_healthy_model_gets_no_finding():
     assert ae.history_.findings == []
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_as_float32_does():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1000, 8)) @ rng.normal(size=(8, 40)) + 0.3 * rng.normal(size=(1000, 40))

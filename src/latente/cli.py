@@ -168,7 +168,8 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
     card = model.card_
     for text in [card["verdict"], *(f for f in card["findings"] if f != card["verdict"])]:
         print(f"doctor: {text}", file=sys.stderr)
-    print(f"next: latente evaluate {output} NEW-ROWS", file=sys.stderr)
+    verb = "detect" if model.use_ is not None else "evaluate"
+    print(f"next: latente {verb} {output} NEW-ROWS", file=sys.stderr)
     kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "verdict", "findings")
     print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
 

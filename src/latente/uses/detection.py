@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
 from ..kinds.columns import Column, to_numbers
 from ..kinds.series import Series
-from ..kinds.sources import Source
+from ..kinds.sources import Read, Source
 from ..kinds.table import Table, as_frame
 from ..model.batch import Batch
 from .learned import calibration
@@ -133,8 +133,7 @@ class Alarms:
                 ends = [to_numbers(column.decode(guess[:, j] + s * spread[j]), column.label) for s in (-1, 1)]
                 wide = (ends[1] - ends[0]) / 2
             found[j] = [
-                f"{_shown(a) if here else 'missing'}, expected {_shown(b)}"
-                + (f" ± {wide[i]:.2g}" if wide is not None and wide[i] > 0 else "")
+                _said(_shown(a) if here else "missing", _shown(b), None if wide is None else wide[i])
                 for i, (a, b, here) in enumerate(zip(own.tolist(), model.tolist(), there[:, j], strict=True))
             ]
         return found
@@ -151,8 +150,7 @@ def detect(
     """Rows, scored, and which of them are alarms: those that `fdr` allows, or above the threshold."""
     if fdr is not None and threshold is not None:
         raise ConfigError("alarms are chosen by a rate or by a threshold", hint="leave out one: --fdr or --threshold")
-    if fdr is not None and not 0 < fdr < 1:
-        raise ConfigError(f"a rate of false alarms lies between 0 and 1, not {fdr!r}", hint="--fdr 0.05")
+    checked(fdr, threshold)
     raw = ae.rows(data)
     rows = joined(list(ae.prepared(raw)))
     if isinstance(ae.schema_, Series):
@@ -165,6 +163,15 @@ def detect(
     else:
         found = scored.score > (detector.threshold if threshold is None else threshold)
     return Alarms(ae, detector, rows, scored, found, raw)
+
+
+def checked(fdr: Any, threshold: Any) -> None:
+    """Refuse a rate or a threshold that is none. Raises ConfigError."""
+    if fdr is not None and (not isinstance(fdr, (int, float)) or not 0 < fdr < 1):
+        raise ConfigError(f"a rate of false alarms lies between 0 and 1, not {fdr!r}", hint="--fdr 0.05")
+    number = isinstance(threshold, (int, float, np.number)) and not np.isnan(threshold)
+    if threshold is not None and threshold != "auto" and not number:
+        raise ConfigError(f"a threshold is 'auto' or a number, not {threshold!r}", hint="leave --threshold out")
 
 
 def nearest(detector: Detector, ae: Autoencoder, alarms: Alarms, normal: Any) -> np.ndarray:
@@ -194,6 +201,12 @@ def name_of(ae: Autoencoder, cell: int) -> str:
     return ae.schema_.cell_name(cell)
 
 
+def _said(seen: str, expected: str, wide: float | None) -> str:
+    if seen == expected:
+        return f"{seen}, as expected"  # by itself: what is rare is the row
+    return f"{seen}, expected {expected}" + (f" ± {wide:.2g}" if wide else "")
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, (float, np.floating)):
         return f"{value:.4g}"
@@ -205,11 +218,21 @@ def more_known(detector: Detector, ae: Autoencoder, data: Any) -> Detector:
     return detector.with_known(detector.score(joined(list(ae.batches(data)))).score)
 
 
-def row_frame(data: Any) -> Any:
-    """One row, a dict or a series by column name, as a table of one row; anything else as it is."""
+def one_row(ae: Autoencoder, data: Any) -> Read:
+    """One row: a dict or a series by column name, in any order, or a sequence in the model's order.
+
+    Raises DataError if they are several.
+    """
+    names = [c.label for c in ae.schema_.columns] if isinstance(ae.schema_, Table) else []
     if isinstance(data, dict):
-        return pd.DataFrame([data])
-    if isinstance(data, pd.Series):
-        return data.to_frame().T.infer_objects()
-    array = np.asarray(data)
-    return as_frame(array[None]).to_numpy() if array.ndim == 1 and not hasattr(data, "columns") else data
+        frame = pd.DataFrame([data])
+    elif isinstance(data, pd.Series):
+        frame = data.to_frame().T.infer_objects()
+    elif hasattr(data, "columns"):
+        frame = as_frame(data)
+    else:
+        array = np.atleast_2d(np.asarray(data, object))
+        frame = pd.DataFrame(array, columns=names if len(names) == array.shape[1] else None).infer_objects()
+    if len(frame) != 1:
+        raise DataError(f"one row is asked for, and {len(frame):,} are given", hint="detect(rows).table(every=True)")
+    return Read(frame)

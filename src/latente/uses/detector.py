@@ -8,7 +8,6 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError as _SklearnNotFitted
 from sklearn.utils.validation import check_is_fitted
 
-from ..errors import ConfigError
 from ..estimator import Autoencoder
 from . import detection, streaming
 from .detection import Alarms
@@ -54,11 +53,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> "AnomalyDetector":
         """Learn what is ordinary from rows; `y` is ignored."""
-        if self.threshold != "auto" and isinstance(self.threshold, str):
-            raise ConfigError(f"threshold is 'auto' or a number, not {self.threshold!r}")
+        detection.checked(self.fdr, self.threshold)
         recipe = self.recipe or ("anomaly" if self.contaminated else "novelty")
         own = {"use": {"part": "anomaly", "forest": 0.0, "contaminated": self.contaminated}} if self.recipe else {}
-        self.autoencoder_ = Autoencoder(
+        fitted = Autoencoder(
             recipe,
             kind=self.kind,
             settings={**own, **(self.settings or {})},
@@ -66,13 +64,26 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             random_state=self.random_state,
             verbose=self.verbose,
         ).fit(X)
-        self.detector_ = detection.detector_of(self.autoencoder_)
-        self.offset_ = -(self._threshold() if self.threshold == "auto" else float(self.threshold))
+        self._take(fitted)
+        return self
+
+    def _take(self, fitted: Autoencoder) -> None:
+        """Use a fitted model."""
+        self.autoencoder_ = fitted
+        self.detector_ = detection.detector_of(fitted)
         self.drift_ = Drift()
         for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self.autoencoder_, name):
-                setattr(self, name, getattr(self.autoencoder_, name))
-        return self
+            if hasattr(fitted, name):
+                setattr(self, name, getattr(fitted, name))
+
+    @property
+    def offset_(self) -> float:
+        """Minus the score above which a row is an alarm."""
+        if not hasattr(self, "detector_"):
+            raise AttributeError("offset_")
+        detection.checked(self.fdr, self.threshold)
+        own = (self.detector_.steps or self.detector_).threshold
+        return -(own if self.threshold == "auto" or self.threshold is None else float(self.threshold))
 
     def partial_fit(self, X: Any, y: Any = None) -> "AnomalyDetector":
         """More ordinary rows to measure by: p-values and the automatic threshold follow them, the nets stay."""
@@ -80,7 +91,6 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             return self.fit(X, y)
         self.detector_ = detection.more_known(self.detector_, self.autoencoder_, X)
         self.autoencoder_.use_ = self.detector_
-        self.offset_ = -(self._threshold() if self.threshold == "auto" else float(self.threshold))
         return self
 
     def detect(self, X: Any) -> "Alarms | StepAlarms":
@@ -111,10 +121,12 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
     def score_one(self, row: Any) -> dict[str, Any]:
         """One row of a stream, a dict or a sequence: its line of `detect(...).table()`, with `drift`, whether the rows
-        of late are not what they were.
+        of late are not what they were. Alarms are those above the threshold: a rate is of many rows together.
         """
-        table = self.detect(detection.row_frame(row)).table(every=True, first=self.drift_.rows)
-        return streaming.lines(table, self.drift_)[0]
+        self._require_fitted()
+        one = detection.one_row(self.autoencoder_, row)
+        found = detection.detect(self.detector_, self.autoencoder_, one, threshold=-self.offset_)
+        return streaming.lines(found.table(every=True, first=self.drift_.rows), self.drift_)[0]
 
     def save(self, path: Any) -> None:
         """Write the one model file, for `latente detect` and `AnomalyDetector.load`."""
@@ -127,15 +139,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         from ..estimator import load
 
         made = cls(**settings)
-        made.autoencoder_ = load(path)
-        made.detector_ = detection.detector_of(made.autoencoder_)
+        detection.checked(made.fdr, made.threshold)
+        made._take(load(path))
         made.contaminated = made.detector_.use.contaminated
-        made.offset_ = -(made._threshold() if made.threshold == "auto" else float(made.threshold))
-        made.drift_ = Drift()
         return made
-
-    def _threshold(self) -> float:
-        return (self.detector_.steps or self.detector_).threshold
 
     def _require_fitted(self) -> None:
         try:

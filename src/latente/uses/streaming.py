@@ -1,17 +1,22 @@
 """Rows that come one after the other: each is answered at once, with the numbers that it would have in a file."""
 
+import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, LatenteError
 from ..estimator import Autoencoder
+from ..kinds.base import DataWarning
+from ..kinds.reading_bytes import utf8
 from ..kinds.reading_csv import delimiter_of, of_text
 from ..kinds.series import Series
+from ..kinds.sources import Read
 from . import detection
 from .drift import Drift
 from .learned.anomaly import Detector
@@ -21,23 +26,59 @@ LOOK, MOST = 0.1, 1000
 
 
 def follow(ae: Autoencoder, detector: Detector, data: Any, threshold: float | None) -> Iterator[dict[str, Any]]:
-    """A line for each row of a csv that grows, or of stdin ("-"), until it ends: see `detect`. Files do not end."""
+    """A line for each row of a csv that grows, or of stdin ("-"), until it ends: see `detect`. Files do not end.
+
+    A row that cannot be read is answered with what is wrong with it, in `why`, and the next one follows.
+    """
     if isinstance(ae.schema_, Series):
         raise ConfigError("series are answered by whole windows, not line by line", hint="leave --follow out")
-    drift = Drift()
-    for head, lines in _chunks(data):
-        text = b"".join([head, *lines])
-        # Each chunk is read by itself: what the first lines look like must not decide how later ones are read.
-        frame = of_text(
-            text, str(data), header="yes", delimiter=delimiter_of(head, str(data), None), missing=("?",), note=_quiet
-        )
-        found = detection.detect(detector, ae, frame, threshold=threshold)
-        yield from lines_of(found, drift)
+    return _answers(ae, detector, data, threshold)
 
 
-def lines_of(alarms: Any, drift: Drift) -> list[dict[str, Any]]:
-    """The rows of a stream as dicts, numbered on from those before them, with `drift`."""
-    return lines(alarms.table(every=True, first=drift.rows), drift)
+def _answers(ae: Autoencoder, detector: Detector, data: Any, threshold: float | None) -> Iterator[dict[str, Any]]:
+    drift, nothing = Drift(), True
+    for head, chunk in _chunks(data):
+        nothing = False
+        try:
+            yield from _found(ae, detector, head, chunk, threshold, drift, str(data))
+        except LatenteError as error:
+            if len(chunk) == 1:
+                yield _unread(detector, drift, error)
+                continue
+            # One of them is at fault: each by itself.
+            for line in chunk:
+                try:
+                    yield from _found(ae, detector, head, [line], threshold, drift, str(data))
+                except LatenteError as own:
+                    yield _unread(detector, drift, own)
+    if nothing:
+        raise DataError("no row came", hint="a row of names first, then a line for each row")
+
+
+def _found(
+    ae: Autoencoder,
+    detector: Detector,
+    head: bytes,
+    chunk: list[bytes],
+    threshold: float | None,
+    drift: Drift,
+    name: str,
+) -> list[dict[str, Any]]:
+    # Each chunk is read by itself: what the first lines look like must not decide how later ones are read.
+    text = utf8(b"".join([head, *chunk]), name, _quiet)
+    frame = of_text(text, name, header="yes", delimiter=delimiter_of(head, name, None), missing=("?",), note=_quiet)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # it would be said of every line
+        found = detection.detect(detector, ae, Read(frame), threshold=threshold)
+    return lines(found.table(every=True, first=drift.rows), drift)
+
+
+def _unread(detector: Detector, drift: Drift, error: LatenteError) -> dict[str, Any]:
+    """The answer to a row that cannot be read; it counts as a row, and says nothing of drift."""
+    drift.rows += 1
+    parts = dict.fromkeys(detector.scales, None) if len(detector.scales) > 1 else {}
+    empty = {"row": drift.rows - 1, "score": None, "p_value": None, "alarm": None, **parts}
+    return {**empty, "why": f"error: {error.problem}", "drift": False}
 
 
 def lines(table: pd.DataFrame, drift: Drift) -> list[dict[str, Any]]:
@@ -51,43 +92,41 @@ def lines(table: pd.DataFrame, drift: Drift) -> list[dict[str, Any]]:
 
 def _chunks(data: Any) -> Iterator[tuple[bytes, list[bytes]]]:
     """The header, and the whole lines that have come since the last time."""
-    head = b""
-    waiting: list[bytes] = []
-    for line in _lines(data):
-        if line and not head:
-            head = line
-        elif line.strip():
-            waiting.append(line)
-        if waiting and (not line or len(waiting) >= MOST):
-            yield head, waiting
-            waiting = []
-    if waiting:
-        yield head, waiting
+    head, part = b"", b""
+    for piece in _from_stdin() if str(data) == "-" else _from_file(Path(str(data))):
+        if piece is None:  # the file was begun anew
+            head = part = b""
+            continue
+        *whole, part = (part + piece).split(b"\n")
+        waiting = [line + b"\n" for line in whole if line.strip()]
+        if waiting and not head:
+            head = waiting.pop(0).removeprefix(b"\xef\xbb\xbf")
+        for start in range(0, len(waiting), MOST):
+            yield head, waiting[start : start + MOST]
+    if part.strip() and head:
+        yield head, [part + b"\n"]
 
 
-def _lines(data: Any) -> Iterator[bytes]:
-    """Whole lines as they come; b"" where there is none yet."""
-    if str(data) == "-":
-        for line in sys.stdin.buffer:
-            yield line if line.endswith(b"\n") else line + b"\n"
-            yield b""
-        return
-    path = Path(str(data))
+def _from_stdin() -> Iterator[bytes | None]:
+    while piece := sys.stdin.buffer.read1(1 << 20):  # type: ignore[union-attr]
+        yield piece
+
+
+def _from_file(path: Path) -> Iterator[bytes | None]:
     try:
         stream = path.open("rb")
     except OSError as error:
         raise DataError(f"{path} cannot be followed: {error.strerror}", hint="latente detect MODEL - < FILE") from None
     with stream:
-        part = b""
         while True:
-            piece = stream.readline()
-            part += piece
-            if part.endswith(b"\n"):
-                yield part.removeprefix(b"\xef\xbb\xbf")
-                part = b""
-            elif not piece:
-                yield b""
-                time.sleep(LOOK)
+            piece = stream.read(1 << 20)
+            if piece:
+                yield piece
+                continue
+            if os.fstat(stream.fileno()).st_size < stream.tell():
+                stream.seek(0)
+                yield None
+            time.sleep(LOOK)
 
 
 def _quiet(_: str) -> None:

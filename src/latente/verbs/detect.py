@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from . import DATA, MODEL
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..estimator import Autoencoder
 
 
@@ -43,13 +45,25 @@ def detect(
     if follow:
         from ..uses import streaming
 
-        if fdr is not None or like is not None:
-            raise ConfigError("a rate is of many rows together, and these come one by one", hint="--threshold 3")
+        if fdr is not None:
+            raise ConfigError("a rate is of many rows together, and these come one by one", hint="leave --fdr out")
+        if like is not None:
+            raise ConfigError("rows of a stream are not looked for among others", hint="leave --like out")
+        detection.checked(None, threshold)
         return streaming.follow(model, own, data, threshold)
     found = detection.detect(own, model, data, fdr=fdr, threshold=threshold)
     table = found.table(every)
     if like is not None:
         if not isinstance(found, detection.Alarms):
             raise ConfigError("steps of a series are not looked for one by one", hint="leave --like out")
-        table["like"] = detection.nearest(own, model, found, like)[table["row"]]
+        near = detection.nearest(own, model, found, like)[table["row"]]
+        table["like"] = [int(row) if row >= 0 else None for row in near]
     return table
+
+
+def ready(place: "Path", follow: bool = False, **_: Any) -> None:
+    """Refuse a file for what comes line by line. Raises ConfigError."""
+    from ..errors import ConfigError
+
+    if follow:
+        raise ConfigError("a stream is answered on stdout, line by line", hint=f"> {place}, in place of -o")

@@ -111,12 +111,16 @@ class Anomaly:
         if points is not None and points.points.shape[2] != size:
             raise ValueError(f"its prototypes have {points.points.shape[2]} numbers, and its rows {size}")
         scales = {name: Scale(*map(float, ends)) for name, ends in document["scales"].items()}
+        if not all(np.isfinite([s.floor, s.median, s.width]).all() and 0 < s.width < 1e6 for s in scales.values()):
+            raise ValueError("a scale of its scores is none")
         known, usual, spread = (groups["known"][name] for name in ("scores", "usual", "spread"))
         if not len(known) or (np.diff(known) < 0).any() or not np.isfinite(known).all():
             raise ValueError("its calibration is not sorted, or no numbers")
         cells = (ae.model_.likelihood.continuous.numel(),)
         if usual.shape != cells or spread.shape != cells:
             raise ValueError(f"its columns are {usual.shape} and {spread.shape}, and the model's {cells}")
+        if not np.isfinite(usual).all() or not np.isfinite(spread).all() or (spread < 0).any():
+            raise ValueError("what is usual in its columns is no number")
         in_time = None
         if isinstance(ae.schema_, Series):
             in_time = steps.of(groups["steps"], len(ae.schema_.channels), self.contaminated)
@@ -210,7 +214,9 @@ class Detector(Learned):
 
     def with_known(self, scores: np.ndarray) -> "Detector":
         """This detector with more rows' scores among the ordinary ones."""
-        return replace(self, known=np.sort(np.concatenate([self.known, scores])))
+        known = np.sort(np.concatenate([self.known, scores]))
+        # Of more than are kept, as many at even steps: their distribution stays.
+        return replace(self, known=known[np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(int)])
 
     def score(self, rows: Batch) -> Scored:
         """Prepared rows, scored."""
@@ -279,7 +285,9 @@ class Detector(Learned):
         """What share of a row's score belongs to each cell: nats beyond the usual, and distances from prototypes, by
         weight; what the forest says is divided like the rest. [n, cells]
         """
-        found = _parted(np.maximum(cells - self.usual, 0.0))
+        # What is missing says nothing.
+        there = np.ones_like(cells) if rows.observed is None else rows.observed.flatten(1).numpy()
+        found = _parted(np.maximum(cells - self.usual, 0.0) * there, there)
         if self.prototypes is None:
             return found
         x = features(self.model, rows)
@@ -287,7 +295,7 @@ class Detector(Learned):
         owner = self.model.likelihood.owner.numpy()
         by_cell = np.stack([far[:, owner == c].sum(1) for c in range(cells.shape[1])], 1)
         a, b = self.use.autoencoder, self.use.prototypes
-        return (a * found + b * _parted(by_cell)) / (a + b)
+        return (a * found + b * _parted(by_cell, there)) / (a + b)
 
     def _nats(self, rows: Batch) -> tuple[np.ndarray, np.ndarray]:
         """−log p(x|z) of each cell [n, cells], and the row's score in nats [n]."""
@@ -307,7 +315,8 @@ class Detector(Learned):
         return cells.numpy().astype(np.float64), nats.numpy().astype(np.float64)
 
 
-def _parted(amounts: np.ndarray) -> np.ndarray:
-    """Amounts [n, cells] as shares of their sum; alike where they are all 0."""
+def _parted(amounts: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Amounts [n, cells] as shares of their sum; where all are 0, alike among the cells that are `there`, if any."""
     total = amounts.sum(1, keepdims=True)
-    return np.where(total > 0, amounts / np.where(total > 0, total, 1.0), 1.0 / amounts.shape[1])
+    alike = np.where(there.any(1, keepdims=True), there, 1.0)
+    return np.where(total > 0, amounts / np.where(total > 0, total, 1.0), alike / alike.sum(1, keepdims=True))

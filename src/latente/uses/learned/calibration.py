@@ -55,7 +55,8 @@ class Scale:
 def scale_of(scores: np.ndarray) -> Scale:
     """The scale of scores [n] that are mostly ordinary. Raises ValueError if they do not differ."""
     middle, low = float(np.median(scores)), float(scores.min())
-    floor = low - 0.05 * (middle - low) - 1e-12
+    # Where most rows tie at the lowest score, last bits must not be told apart: the floor keeps away by what there is.
+    floor = low - max(0.05 * (middle - low), 0.05 * float(scores.std()), 1e-12)
     logs = np.log(scores - floor)
     quarter, half, three = np.percentile(logs, [25, 50, 75])
     # A quartile width of a unit Gaussian is 1.349. Scores that mostly agree are scaled by all of them.
@@ -69,13 +70,14 @@ def threshold(known: np.ndarray, contaminated: bool) -> float:
     """Where alarms begin unless a rate is asked for. known [m] sorted.
 
     Of clean rows: what 1 in 100 passes. Of rows with anomalies among them: three and a half upper half-quartile widths
-    (scaled to a Gaussian's deviation) above the median, which is where the body of a skewed distribution has ended,
-    and no less than that 1 in 100.
+    (scaled to a Gaussian's deviation) above the median, which is where the body of a skewed distribution has ended, if
+    that is lower and no more than 1 row in 20 lies above it (of scores that tie, the body has no width).
     """
     # Between two scores: one that is computed among other rows, and differs in its last bits, stays on its side.
     last = min(int(np.ceil(0.99 * len(known))), len(known) - 1)
     usual = float((known[last - 1] + known[last]) / 2)
     if not contaminated:
         return usual
-    half, three = np.percentile(known, [50, 75])
-    return float(min(half + 3.5 * (three - half) / 0.6745, usual))
+    half, three, most = np.percentile(known, [50, 75, 95])
+    body = half + 3.5 * (three - half) / 0.6745
+    return float(min(body, usual)) if body > half and body >= most else usual

@@ -97,6 +97,8 @@ def of(tensors: dict[str, np.ndarray], features: int) -> Forest:
     """The forest of a model file. Raises ValueError for a tree that leads nowhere."""
     forest = Forest(**tensors)
     nodes = forest.feature.shape[1]
+    if not np.isfinite(forest.threshold).all() or not np.isfinite(forest.length).all() or (forest.length < 0).any():
+        raise ValueError("a tree of its forest has a length or a threshold that is no number")
     for name, most in (("feature", features), ("left", nodes), ("right", nodes)):
         if not ((tensors[name] >= 0) & (tensors[name] < most)).all():
             raise ValueError(f"a tree of its forest has a {name} out of range")
