@@ -126,8 +126,8 @@ def once(x: np.ndarray, y: np.ndarray, mode: str, seed: int, peer: Peer | None) 
         for name, scores in answer["scores"].items():
             # Of a net that diverged on a row: stranger than all others.
             most = 2 * np.abs(scores[np.isfinite(scores)]).max()
-            scores = np.nan_to_num(scores, nan=most, posinf=most)
-            found[f"peer {name}"] = {**quality(asked, scores), "cpu_s": answer["cpu_s"][name]}
+            numbers = np.nan_to_num(scores, nan=most, posinf=most)
+            found[f"peer {name}"] = {**quality(asked, numbers), "cpu_s": answer["cpu_s"][name]}
     return found
 
 
