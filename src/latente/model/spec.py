@@ -102,9 +102,9 @@ class Spec:
     prior: Any = field(default_factory=Standard)
     objective: Any = field(default_factory=Elbo)
     corruption: Any = None
-    use: Any = None
     train: Train = field(default_factory=Train)
     condition: Any = None
+    use: Any = None
 
     def __repr__(self) -> str:
         # A fitted kind holds a table's every level: names are what a reader of an estimator wants.
