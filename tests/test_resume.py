@@ -221,6 +221,7 @@ def stopped(data, folder, epochs=400):
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_a_stopped_run_tells_how_to_go_on_and_goes_on(tmp_path, data):
     code, said = stopped(data, tmp_path / "run", epochs=60)
     assert code == 130

@@ -144,6 +144,7 @@ def test_an_error_of_the_user_is_said_once(tmp_path, data):
     assert done.stderr.count("there is no column 'nowhere'") == 1
 
 
+@pytest.mark.slow
 def test_a_batch_that_a_team_cannot_share_is_refused(tmp_path, data):
     more = ["--processes", "2", "--set", "train.batch_size=2", "--stream", "yes", "-o", str(tmp_path / "run")]
     done = subprocess.run([*LATENTE, "fit", str(data), *more], capture_output=True, text=True, check=False, timeout=120)
