@@ -54,7 +54,8 @@ def test_rows_stand_on_the_nearest_step_and_what_is_not_there_is_a_gap():
     with pytest.warns(lt.DataWarning, match="1 rows share a time step"):
         (segment,) = of_frame(frame, ["x"], "t", "", 10.0, 100)
     assert np.array_equal(segment.values[:, 0], [1.0, 2.0, 3.0, np.nan, 5.0], equal_nan=True)
-    assert segment.rows.tolist() == [0, 1, 2, -1, 4]
+    assert segment.rows.tolist() == [0, 1, 2, 3, 4]
+    assert segment.places.tolist() == [0, 1, 2, 4, 4]
 
 
 def test_entities_and_long_breaks_are_apart():
@@ -120,6 +121,17 @@ def test_windows_of_a_series_put_together_are_the_series(stride):
     assert np.allclose(again["a"][there], frame["a"][there])
     assert batch.observed is not None
     assert not batch.observed.all()
+
+
+def test_rows_of_entities_that_take_turns_keep_to_their_own():
+    one, other = waves(120), waves(120, 1).assign(b=-50.0)
+    both = pd.concat([one.assign(who="one"), other.assign(who="other")]).sort_values(["when", "who"], ignore_index=True)
+    twice = pd.concat([both, both.tail(1)], ignore_index=True)  # two rows at one step
+    kind = Series(window=24, id="who").learn(both)
+    with pytest.warns(lt.DataWarning, match="share a time step"):
+        again = kind.rejoin(twice, kind.to_batch(twice).x)
+    assert np.allclose(again["b"], twice["b"])
+    assert np.allclose(again["a"], twice["a"])
 
 
 def test_arrays_come_back_as_they_came():

@@ -17,13 +17,13 @@ SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Segment:
-    """One stretch of time of one entity. values [t, c], NaN where missing; rows [t]: the row of the data that stands at
-    each step, −1 where none does; times [t]: seconds since 1970, or the steps' numbers; entity: its id, or None.
+    """One stretch of time of one entity. values [t, c], NaN where missing; rows [n]: the rows of the data that are in
+    it; places [n]: the step at which each stands; entity: its id, or None.
     """
 
     values: np.ndarray
     rows: np.ndarray
-    times: np.ndarray
+    places: np.ndarray
     entity: Any = None
 
 
@@ -92,9 +92,7 @@ def of_frame(
         doubled += int((np.diff(place) == 0).sum())
         cuts = np.flatnonzero(np.diff(place) > longest) + 1
         for part in np.split(np.arange(len(rows)), cuts):
-            found.append(
-                _gridded(values[rows[part]], rows[part], place[part], own[part], width, names[code] if ident else None)
-            )
+            found.append(_gridded(values[rows[part]], rows[part], place[part], names[code] if ident else None))
     if doubled:
         warnings.warn(
             f"{doubled:,} rows share a time step with the row before: they are averaged", DataWarning, stacklevel=3
@@ -102,19 +100,14 @@ def of_frame(
     return found
 
 
-def _gridded(
-    values: np.ndarray, rows: np.ndarray, place: np.ndarray, times: np.ndarray, width: float, entity: Any
-) -> Segment:
+def _gridded(values: np.ndarray, rows: np.ndarray, place: np.ndarray, entity: Any) -> Segment:
     place = place - place[0]
     length = int(place[-1]) + 1
     there = ~np.isnan(values)
     total, count = np.zeros((length, values.shape[1])), np.zeros((length, values.shape[1]))
     np.add.at(total, place, np.where(there, values, 0.0))
     np.add.at(count, place, there)
-    own = np.full(length, -1)
-    own[place] = rows
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return Segment(mean, own, times[0] + width * np.arange(length), entity)
+    return Segment(np.where(count > 0, total / np.maximum(count, 1), np.nan), rows, place, entity)
 
 
 def period(values: np.ndarray, most: int) -> int:

@@ -154,7 +154,7 @@ class Series(Kind):
         form: Any = "windows" if array.ndim == 3 else "array"
         starts = np.arange(whole.shape[0]) * whole.shape[1]
         steps = np.arange(whole.shape[1])
-        segments = [Segment(v, s + steps, steps.astype(float)) for v, s in zip(whole, starts, strict=True)]
+        segments = [Segment(v, s + steps, steps) for v, s in zip(whole, starts, strict=True)]
         kind = self if self.channels else replace(self, form=form, dtype=str(array.dtype))._named(names)
         return kind, segments
 
@@ -168,7 +168,7 @@ class Series(Kind):
         short = next((s for s in found if len(s.values) < self.window), None)
         if short is not None:
             whose = "" if short.entity is None else f" of {short.entity!r}"
-            at = f"a stretch{whose} of {len(short.values)} steps (from row {short.rows[short.rows >= 0][0]} on)"
+            at = f"a stretch{whose} of {len(short.values)} steps (from row {short.rows[0]} on)"
             raise DataError(f"{at} is shorter than the model's window of {self.window}", hint="give longer series")
         return found
 
@@ -223,8 +223,7 @@ class Series(Kind):
         overlap. [rows, k]
         """
         segments = self.segments(raw)
-        rows = sum(int((s.rows >= 0).sum()) for s in segments)
-        out = np.full((max(rows, 1 + max(int(s.rows.max()) for s in segments)), values.shape[2]), np.nan)
+        out = np.empty((sum(len(s.rows) for s in segments), values.shape[2]))
         first = 0
         for segment in segments:
             starts = self.starts(len(segment.values))
@@ -233,17 +232,8 @@ class Series(Kind):
             for window, start in zip(values[first : first + len(starts)], starts, strict=True):
                 total[start : start + self.window] += window
                 count[start : start + self.window] += 1
-            there = segment.rows >= 0
-            out[segment.rows[there]] = (total / count[:, None])[there]
+            out[segment.rows] = (total / count[:, None])[segment.places]
             first += len(starts)
-        return self._filled_down(out)
-
-    @staticmethod
-    def _filled_down(out: np.ndarray) -> np.ndarray:
-        # Of several rows on one step the last has the step's number: those before it are given the same.
-        for row in np.flatnonzero(np.isnan(out).all(1))[::-1]:
-            if row + 1 < len(out):
-                out[row] = out[row + 1]
         return out
 
     def _framed(self, frame: pd.DataFrame) -> Any:

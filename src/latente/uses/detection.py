@@ -17,12 +17,10 @@ from ..model.batch import Batch
 from .learned import calibration
 from .learned.anomaly import FEWEST, Anomaly, Detector, Scored, features, observed_features
 from .learned.steps import measured
+from .reasons import named
 
 if TYPE_CHECKING:
     from .steps import StepAlarms
-
-# Columns that an alarm names, and the share of the score below which one is not worth a word.
-NAMED, WORTH = 3, 0.05
 
 
 def detector_of(ae: Autoencoder, normal: Any = None, score: str = "auto") -> Detector:
@@ -104,16 +102,13 @@ class Alarms:
         expected = self.detector.expected(some)
         columns = self.ae.schema_.modelled if isinstance(self.ae.schema_, Table) else None
         shares = self.scored.shares[which]
-        order = np.argsort(-shares, 1, kind="stable")[:, :NAMED]
         told = {} if columns is None else self._told(columns, some, expected, which)
         lines = []
-        for i, places in enumerate(order):
+        for i in range(len(which)):
             words: list[str] = []
-            for j in places:
-                if shares[i, j] < WORTH and words:
-                    break
+            for j in named(shares[i]):
                 what = told[j][i] if columns else f"{float(some.x.flatten(1)[i, j]):.3g}"
-                words.append(f"{name_of(self.ae, int(j))} {what} ({shares[i, j]:.0%})")
+                words.append(f"{name_of(self.ae, j)} {what} ({shares[i, j]:.0%})")
             lines.append("; ".join(words))
         return lines
 

@@ -13,9 +13,7 @@ from ..kinds.table import as_frame, from_arrow, is_arrow
 from ..model.batch import Batch
 from .learned.anomaly import Detector, Scored
 from .learned.calibration import blocks
-
-# Channels that an alarm names, and the share of the score below which one is not worth a word.
-NAMED, WORTH = 3, 0.05
+from .reasons import named
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +70,7 @@ class StepAlarms:
         for row in which:
             shares = self.scored.shares[row]
             words: list[str] = []
-            for c in np.argsort(-shares, kind="stable")[:NAMED]:
-                if shares[c] < WORTH and words:
-                    break
+            for c in named(shares):
                 seen = "missing" if np.isnan(self.seen[row, c]) else f"{self.seen[row, c]:.4g}"
                 wide = f" ± {self.spread[c]:.2g}" if self.spread[c] > 0 else ""
                 words.append(

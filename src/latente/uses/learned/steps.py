@@ -80,7 +80,12 @@ def measured(squares: np.ndarray, contaminated: bool) -> Steps:
 def of(tensors: dict[str, np.ndarray], channels: int, contaminated: bool) -> Steps:
     """The steps of a model file. Raises ValueError for numbers that cannot be."""
     made = Steps(tensors["known"], tensors["middle"], tensors["width"], contaminated)
-    if made.middle.shape != (channels,) or made.width.shape != (channels,) or not (made.width > 0).all():
+    if (
+        made.middle.shape != (channels,)
+        or made.width.shape != (channels,)
+        or not (made.width > 0).all()
+        or not np.isfinite([made.middle, made.width]).all()
+    ):
         raise ValueError("its scales of channels cannot be")
     if not len(made.known) or (np.diff(made.known) < 0).any() or not np.isfinite(made.known).all():
         raise ValueError("its calibration of steps is not sorted, or no numbers")
