@@ -101,6 +101,11 @@ class Kind(ABC):
         return 1 << 20
 
     @property
+    def plain(self) -> bool:
+        """Whether what p(x|z) needs of the nets are the means of a row's cells, which the encoder sees as they are."""
+        return False
+
+    @property
     def read_options(self) -> dict[str, Any]:
         """What a file's reader must know to bring data to this schema."""
         return {}

@@ -266,17 +266,17 @@ class Identifier(Column):
         return f"counts rows up to {self.last}: not modelled, new rows are counted on"
 
 
-def damp(t: np.ndarray) -> np.ndarray:
-    """Linear up to KNEE, logarithmic beyond, with one slope at the joint."""
-    excess = np.maximum(np.abs(t) - KNEE, 0.0)
-    return np.where(excess > 0, np.sign(t) * (KNEE + np.log1p(excess)), t)
+def damp(t: np.ndarray, knee: float = KNEE) -> np.ndarray:
+    """Linear up to `knee`, logarithmic beyond, with one slope at the joint."""
+    excess = np.maximum(np.abs(t) - knee, 0.0)
+    return np.where(excess > 0, np.sign(t) * (knee + np.log1p(excess)), t)
 
 
-def undamp(t: np.ndarray) -> np.ndarray:
+def undamp(t: np.ndarray, knee: float = KNEE) -> np.ndarray:
     """The inverse of `damp`."""
-    # A number above KNEE + 80 is beyond anything that a trained net gives, and exp would overflow.
-    excess = np.clip(np.abs(t) - KNEE, 0.0, 80.0)
-    return np.where(excess > 0, np.sign(t) * (KNEE + np.expm1(excess)), t)
+    # A number above knee + 80 is beyond anything that a trained net gives, and exp would overflow.
+    excess = np.clip(np.abs(t) - knee, 0.0, 80.0)
+    return np.where(excess > 0, np.sign(t) * (knee + np.expm1(excess)), t)
 
 
 def _places(series: pd.Series, levels: tuple[Any, ...], as_text: bool = False) -> np.ndarray:

@@ -21,8 +21,13 @@ from .columns import damp, undamp
 from .segments import Segment, of_frame, period, time_column
 from .table import as_frame, from_arrow, is_arrow, to_arrow
 
-# Steps of a window unless the data have a period: a multiple of 4 in these bounds.
-WINDOW, SHORTEST, LONGEST = 64, 8, 256
+# Windows are of a multiple of 4 steps in these bounds: of the data's period, or else of about so many numbers, of one
+# channel 128 steps, of many 32.
+SHORTEST, LONGEST = 8, 256
+NUMBERS, FEW, MANY = 256, 32, 128
+# Channels are linear so many standard deviations out, and logarithmic beyond: bursts of a channel that is nearly still
+# are many of them. The standard deviation is of what lies between these percentiles, so that a glitch has no say.
+KNEE, ENDS = 10.0, (0.1, 99.9)
 # Windows that are learned from, about, and what share of a window lies between two of them at the most.
 WINDOWS, APART = 20_000, 4
 # Windows without a row for so long fall apart into two segments.
@@ -34,7 +39,8 @@ SMALL = 4096
 @part("kind", "series")
 @dataclass(frozen=True)
 class Series(Kind):
-    """Numbers over time, in windows of `window` steps (0: about the data's own period, or 64), one every `stride`.
+    """Numbers over time, in windows of `window` steps (0: about the data's own period, or 32 to 128, the fewer the more
+    channels there are), one every `stride`.
 
     Data: an array (n, time, channels), each a window; an array (time, channels); or a table with a column of times and
     perhaps one of ids (`time`, `id`: their names; time "" is found by its type or name), whose other columns of
@@ -79,7 +85,7 @@ class Series(Kind):
             kind = replace(kind, window=len(segments[0].values), stride=1)
         if not kind.window:
             longest = max(segments, key=lambda s: len(s.values)).values
-            found = period(longest, LONGEST) or WINDOW
+            found = period(longest, LONGEST) or np.clip(NUMBERS // len(kind.channels), FEW, MANY)
             fits = max(SHORTEST, len(longest) // 4)
             kind = replace(kind, window=int(np.clip(4 * round(min(found, fits) / 4), SHORTEST, LONGEST)))
         steps = sum(max(0, len(s.values) - kind.window + 1) for s in segments)
@@ -94,13 +100,12 @@ class Series(Kind):
         values = np.concatenate([s.values for s in segments])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a channel that is never there
-            quarter, middle, three = np.nanpercentile(values, [25, 50, 75], axis=0)
-            spread = np.nanstd(values, 0)
+            middle, *ends = np.nanpercentile(values, [50, *ENDS], axis=0)
+            whole, spread = np.nanstd(values, 0), np.nanstd(np.clip(values, *ends), 0)
             lows, highs = np.nanmin(values, 0), np.nanmax(values, 0)
-        if not (spread > 0).any():
+        if not (whole > 0).any():
             raise DataError("there is nothing to learn: no channel varies", hint="check the file and its columns")
-        wide = (three - quarter) / 1.349
-        scales = np.where(wide > 1e-9 * np.abs(spread), wide, np.where(spread > 0, spread, 1.0))
+        scales = np.where(spread > 1e-9 * whole, spread, np.where(whole > 0, whole, 1.0))
         numbers = {
             n: tuple(np.nan_to_num(v).tolist()) for n, v in {"centers": middle, "lows": lows, "highs": highs}.items()
         }
@@ -134,7 +139,7 @@ class Series(Kind):
                     hint=f"add it (empty cells are allowed); the data have {', '.join(map(repr, rest[:6]))}",
                 )
             channels = list(self.channels) or numeric
-            segments = of_frame(table, channels, when, self.id, self.every, BREAK * (self.window or WINDOW))
+            segments = of_frame(table, channels, when, self.id, self.every, BREAK * (self.window or 2 * FEW))
             return (kind if self.channels else kind._named(channels)), segments
         array = np.asarray(raw)
         if array.ndim not in (2, 3) or array.dtype.kind not in "fiub":
@@ -172,6 +177,14 @@ class Series(Kind):
             raise DataError(f"{at} is shorter than the model's window of {self.window}", hint="give longer series")
         return found
 
+    def places(self, raw: Any) -> np.ndarray:
+        """Where each window of `raw` begins: steps in a segment, with more than a window between two segments. [n]"""
+        found, first = [], 0
+        for segment in self.segments(raw):
+            found.append(first + self.starts(len(segment.values)))
+            first += len(segment.values) + 2 * self.window
+        return np.concatenate(found)
+
     def starts(self, length: int) -> np.ndarray:
         """Where windows begin in a segment: every `stride` steps, and one that ends with it."""
         last = length - self.window
@@ -180,7 +193,7 @@ class Series(Kind):
     def to_batch(self, raw: Any) -> Batch:
         parts = []
         for segment in self.segments(raw):
-            numbers = damp((segment.values - np.array(self.centers)) / np.array(self.scales)).astype(np.float32)
+            numbers = damp((segment.values - np.array(self.centers)) / np.array(self.scales), KNEE).astype(np.float32)
             views = np.lib.stride_tricks.sliding_window_view(numbers, self.window, axis=0)  # [windows, c, w]
             parts.append(views[self.starts(len(numbers))])
         x = np.concatenate(parts)
@@ -192,7 +205,7 @@ class Series(Kind):
 
     def values(self, x: Tensor) -> np.ndarray:
         """Model cells [n, c, w] as numbers of the channels [n, w, c], within their ranges."""
-        numbers = undamp(x.detach().cpu().numpy().astype(np.float64).transpose(0, 2, 1))
+        numbers = undamp(x.detach().cpu().numpy().astype(np.float64).transpose(0, 2, 1), KNEE)
         return np.clip(numbers * np.array(self.scales) + np.array(self.centers), self.lows, self.highs)
 
     def restore(self, x: Tensor) -> Any:
@@ -263,6 +276,10 @@ class Series(Kind):
         return max(1, len(self.channels) * self.window // 4)
 
     @property
+    def plain(self) -> bool:
+        return True
+
+    @property
     def summary(self) -> list[str]:
         head = f"windows of {self.window} steps, one every {self.stride}"
         flat = {c for c, low, high in zip(self.channels, self.lows, self.highs, strict=True) if low == high}
@@ -278,7 +295,7 @@ class Series(Kind):
     def log_volume(self, batch: Batch) -> Tensor:
         x = batch.x.double()
         scales = torch.tensor(self.scales, dtype=torch.float64)[:, None]
-        volume = -scales.log() - (x.abs() - 3.0).clamp(min=0)
+        volume = -scales.log() - (x.abs() - KNEE).clamp(min=0)
         return (volume if batch.observed is None else volume * batch.observed).flatten(1).sum(1)
 
 

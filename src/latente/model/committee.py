@@ -18,6 +18,9 @@ from .batch import Batch
 from .dists.base import Dist, Likelihood
 from .nets.layers import ACTIVATIONS, Offset
 
+# Rounds of subspace iteration: of a spectrum that falls at all, the axes are known long before.
+ROUNDS = 8
+
 # Odd constants of SplitMix64 (Steele, Lea & Flood 2014, fig. 16), as signed 64-bit numbers.
 _STEP, _FIRST, _SECOND = (c - (1 << 64) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -47,11 +50,13 @@ class Blocks(nn.Module):
     [k, b, out]; shared: [b, in], the same for all members.
     """
 
-    def __init__(self, members: int, sizes: Sequence[int], activation: str, shared: bool) -> None:
+    def __init__(self, members: int, sizes: Sequence[int], activation: str, shared: bool, silent: bool = False) -> None:
         super().__init__()
         self.activation, self.shared = activation, shared
         pairs = list(pairwise(sizes))
         self.weights = nn.ParameterList([_uniform(members, a, b) for a, b in pairs])
+        if silent:  # they give 0 until they have learned
+            nn.init.zeros_(self.weights[-1])
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(members, 1, b)) for _, b in pairs[:-1]])
 
     def forward(self, h: Tensor) -> Tensor:
@@ -68,31 +73,88 @@ def _uniform(members: int, a: int, b: int) -> nn.Parameter:
     return nn.Parameter((torch.rand(members, a, b) * 2 - 1) * (3 / a) ** 0.5)
 
 
-class Inward(nn.Module):
-    """Features [b, *shape] -> the members' codes, one after the other. [b, k·d]"""
+class Axes(nn.Module):
+    """A linear way beside the members, the same for all: the first principal axes of rows, known before training.
 
-    def __init__(self, blocks: Blocks) -> None:
+    Source: Pearson 1901; the subspace by iteration, Halko, Martinsson & Tropp 2011, alg. 4.4.
+    """
+
+    axes: Tensor
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, size: int, count: int) -> None:
         super().__init__()
-        self.blocks = blocks
+        self.register_buffer("axes", torch.zeros(size, count))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("spread", torch.ones(count))
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.blocks(h.flatten(1)).transpose(0, 1).flatten(1)
+        """Rows [b, size] -> codes of unit variance [b, count]."""
+        return (h - self.mean) @ self.axes / self.spread
+
+    def back(self, z: Tensor) -> Tensor:
+        """Codes [n, count] -> differences from the mean row [n, size]."""
+        return (z * self.spread) @ self.axes.T
+
+    @torch.no_grad()
+    def start(self, rows: Tensor) -> None:
+        """Take the axes of rows [n, size]."""
+        self.mean.copy_(rows.mean(0))
+        x = rows - self.mean
+        generator = torch.Generator().manual_seed(0)
+        basis = torch.randn(self.axes.shape, generator=generator).to(x)
+        for _ in range(ROUNDS):
+            basis = torch.linalg.qr(x.T @ (x @ basis)).Q
+        _, size, turn = torch.linalg.svd(x @ basis, full_matrices=False)
+        self.axes.zero_()
+        self.axes[:, : len(turn)] = basis @ turn.T
+        spread = size / max(1, len(x) - 1) ** 0.5
+        # Along an axis on which rows do not differ there is nothing to magnify.
+        self.spread.fill_(1.0)[: len(turn)] = spread.clamp(min=max(1e-3 * float(spread[0]), 1e-12))
+
+
+class Inward(nn.Module):
+    """Features [b, *shape] -> their codes along the axes, if there are any, and the members', one after the other.
+    [b, a + k·d]
+    """
+
+    def __init__(self, blocks: Blocks, axes: Axes | None = None) -> None:
+        super().__init__()
+        self.blocks, self.axes = blocks, axes
+
+    def forward(self, h: Tensor) -> Tensor:
+        own = self.blocks(h.flatten(1)).transpose(0, 1).flatten(1)
+        return own if self.axes is None else torch.cat([self.axes(h.flatten(1)), own], 1)
 
 
 class Outward(nn.Module):
-    """Codes [n, k·d], and behind them what is given [n, c] to all, -> the members' parameters. [n, k·out]"""
+    """Codes [n, a + k·d], and behind them what is given [n, c] to all, -> the members' parameters. [n, k·out]
 
-    def __init__(self, blocks: Blocks, members: int, dim: int, out: int) -> None:
+    The first a are along the axes: all members see them, and add to what they say by themselves.
+    """
+
+    def __init__(self, blocks: Blocks, members: int, dim: int, out: int, axes: Axes | None = None) -> None:
         super().__init__()
-        self.blocks, self.members, self.dim = blocks, members, dim
+        self.blocks, self.members, self.dim, self.axes = blocks, members, dim, axes
         self.offset = Offset((members * out,))
 
     def forward(self, z: Tensor) -> Tensor:
-        own, given = z.split([self.members * self.dim, z.shape[1] - self.members * self.dim], -1)
+        own, a = self.members * self.dim, 0 if self.axes is None else len(self.axes.spread)
+        shared, own, given = z.split([a, own, z.shape[1] - a - own], -1)
         each = own.unflatten(1, (self.members, self.dim)).transpose(0, 1)
-        if given.shape[1]:
-            each = torch.cat([each, given.expand(self.members, *given.shape)], -1)
-        return self.offset(self.blocks(each).transpose(0, 1).flatten(1))
+        told = torch.cat([shared, given], -1)
+        if told.shape[1]:
+            each = torch.cat([each, told.expand(self.members, *told.shape)], -1)
+        found = self.blocks(each)
+        if self.axes is not None:
+            found = found + self.axes.back(shared)
+        return self.offset(found.transpose(0, 1).flatten(1))
+
+    def start(self, rows: Tensor) -> None:
+        """Before training: the axes of rows [n, *shape]."""
+        if self.axes is not None:
+            self.axes.start(rows.flatten(1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -297,6 +297,8 @@ class Flat(Model):
     def center(self, batch: Batch) -> None:
         super().center(batch)
         with torch.no_grad():
+            if hasattr(self.decoder, "start"):
+                self.decoder.start(self.encoder.features(batch))  # type: ignore[operator]
             if hasattr(self.head, "start"):
                 self.head.start(_joined(*self._seen(batch)))  # type: ignore[operator]
             self.prior_module.start(self, batch)

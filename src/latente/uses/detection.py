@@ -1,6 +1,6 @@
 """Which rows are strange, how sure that is, and why: alarms from a model and what it learned for `detect`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from ..kinds.table import Table, as_frame
 from ..model.batch import Batch
 from .learned import calibration
 from .learned.anomaly import FEWEST, Anomaly, Detector, Scored, features, observed_features
-from .learned.steps import measured
 from .reasons import named
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ def detector_of(ae: Autoencoder, normal: Any = None, score: str = "auto") -> Det
         raise ConfigError(f"{len(rows)} ordinary rows are too few to be measured by", hint=f"give {FEWEST} or more")
     made = own.calibrated(rows)
     if isinstance(ae.schema_, Series):
-        raw = ae.rows(normal)
-        made = replace(made, steps=measured(made.by_step(raw, rows), own.use.contaminated))
+        made = made.in_time(ae.rows(normal), rows, None if own.steps is None else own.steps.windows)
     return made
 
 

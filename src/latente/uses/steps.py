@@ -28,11 +28,13 @@ class StepAlarms:
     expected: np.ndarray
     seen: np.ndarray
     spread: np.ndarray
+    own: np.ndarray
     when: Any = None
 
     def table(self, every: bool = False, first: int = 0) -> pd.DataFrame:
-        """A line a span of alarms, its first and last row, the highest score and its p-value, and why; or, if `every`,
-        a line a row: row (from `first`), score, p_value, alarm, why.
+        """A line a span of alarms: its first and last row; its peak, the row that is strangest by itself; the highest
+        score, its p-value, and why, at the peak. Or, if `every`, a line a row: row (from `first`), score, p_value,
+        alarm, why.
         """
         if every:
             which = np.arange(len(self.found))
@@ -40,14 +42,15 @@ class StepAlarms:
             frame["alarm"], frame["why"] = self.found, self.why(which)
             return frame
         starts, ends = self.spans()
-        peaks = np.array(
-            [s + int(self.scored.score[s : e + 1].argmax()) for s, e in zip(starts, ends, strict=True)], int
+        peaks, highest = (
+            np.array([s + int(by[s : e + 1].argmax()) for s, e in zip(starts, ends, strict=True)], int)
+            for by in (self.own, self.scored.score)
         )
         frame = pd.DataFrame({"row": starts + first, "last": ends + first})
         if self.when is not None:
             frame["from"], frame["to"] = self.when.iloc[starts].to_numpy(), self.when.iloc[ends].to_numpy()
         frame["peak"] = peaks + first
-        frame["score"], frame["p_value"] = self.scored.score[peaks], self.scored.p[peaks]
+        frame["score"], frame["p_value"] = self.scored.score[highest], self.scored.p[highest]
         frame["alarm"] = True
         frame["why"] = self.why(peaks)
         return frame
@@ -90,9 +93,8 @@ def by_step(
         raise ConfigError(
             "this model does not know how strange an ordinary step is", hint="--normal SERIES, ordinary series"
         )
-    score, p, adds = detector.steps.score(detector.by_step(raw, rows))
-    total = adds.sum(1, keepdims=True)
-    shares = np.where(total > 0, adds / np.where(total > 0, total, 1.0), 1.0 / adds.shape[1])
+    around = detector.seen(raw, rows)
+    score, p, shares = detector.steps.score(around)
     if fdr is not None:
         found = blocks(p, fdr, kind.window)
     else:
@@ -101,7 +103,8 @@ def by_step(
     seen, when = _as_seen(kind, raw)
     scales = np.array(kind.scales)
     spread = detector.spread.reshape(len(kind.channels), kind.window).mean(1) * scales
-    return StepAlarms(kind, Scored(score, p, {}, shares), found, kind.merged(raw, windows), seen, spread, when)
+    own, expected = detector.steps.by_itself(around.own), kind.merged(raw, windows)
+    return StepAlarms(kind, Scored(score, p, {}, shares), found, expected, seen, spread, own, when)
 
 
 def _as_seen(kind: Series, raw: Any) -> tuple[np.ndarray, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 from ...kinds.base import Kind
 from ...kinds.series import Series
 from ...model.batch import Batch, parts_of
@@ -16,12 +16,13 @@ from ...model.committee import Together
 from ...model.dists.gaussian import GaussianDist
 from ...model.model import Model
 from ...parts import part, require
+from ...training.feed import evenly
 from . import forest, prototypes, steps
 from .base import Learned
 from .calibration import Scale, p_values, scale_of, threshold
 from .forest import Forest
 from .prototypes import Prototypes
-from .steps import Steps
+from .steps import Seen, Steps
 
 if TYPE_CHECKING:
     from ...estimator import Autoencoder
@@ -32,6 +33,10 @@ MOST = 20_000
 # Fewer rows than this say nothing of how strange one in a hundred is.
 FEWEST = 20
 DRAWS = 8
+# Sets of windows that came back: they overlap with those that were learned, and more sets judge no more fairly.
+SETS = 4
+# Rounds in which gaps of a series are filled.
+ROUNDS = 4
 DECIMALS = 4
 
 
@@ -56,6 +61,8 @@ class Anomaly:
     the KL of its code; "density", importance-weighted; "auto", the last where the latent has a density. forest: of an
     isolation forest of `trees`. prototypes: of the mean distance to the nearest of up to `size` means of like rows, in
     `sets`. All judge a row by those of their members alone that did not learn from it.
+    windows: of series, which have neither forest nor prototypes, the distance from the nearest window of those that
+    came back, as prototypes, is a voice beside the channels'.
     contaminated: whether strange rows were among those that it learned from.
     """
 
@@ -66,6 +73,7 @@ class Anomaly:
     trees: int = 100
     sets: int = 16
     size: int = 256
+    windows: bool = True
     contaminated: bool = True
 
     def __post_init__(self) -> None:
@@ -80,14 +88,15 @@ class Anomaly:
 
         Raises DataError if all rows have one score, or some have none.
         """
-        rows = ae.schema_.prepare(feed.whole(MOST))
-        x = features(ae.model_, rows)
-        trees = forest.grow(x.numpy(), rows.x, self.trees, seed) if self.forest else None
-        points = (
-            prototypes.found(x, observed_features(ae.model_, rows), rows.x, self.sets, self.size, seed)
-            if self.prototypes
-            else None
-        )
+        rows, in_time = ae.schema_.prepare(feed.whole(MOST)), isinstance(ae.schema_, Series)
+        if in_time and not self.autoencoder:
+            raise ConfigError("series are judged by their autoencoder", hint="--set use.autoencoder=1")
+        x, seen = features(ae.model_, rows), observed_features(ae.model_, rows)
+        # What forest and prototypes say of whole windows, steps are not measured by.
+        trees = forest.grow(x.numpy(), rows.x, self.trees, seed) if self.forest and not in_time else None
+        points = None
+        if self.prototypes and not in_time:
+            points = prototypes.found(x, seen, rows.x, self.sets, self.size, seed)
         made = Detector(self, ae.model_, ae.schema_, trees, points)
         # A model that is no committee judges what it has learned from too kindly: rows that were held out judge it.
         alone = not isinstance(ae.model_.likelihood, Together)
@@ -95,8 +104,14 @@ class Anomaly:
             rows = ae.schema_.prepare(feed.held_out.to("cpu"))  # where the fitted model is
         made = made.calibrated(rows)
         if isinstance(ae.schema_, Series):
-            whole = ae.schema_.prepare(ae.schema_.to_batch(raw))
-            made = replace(made, steps=steps.measured(made.by_step(raw, whole), self.contaminated))
+            back = None
+            if self.windows:
+                places = torch.from_numpy(ae.schema_.places(raw))
+                places = places[evenly(len(places), MOST)]
+                apart = max(1, ae.schema_.window // 2)
+                sets = min(self.sets, SETS)
+                back = prototypes.found(x, seen, rows.x, sets, self.size, seed, places, apart)
+            made = made.in_time(raw, ae.schema_.prepare(ae.schema_.to_batch(raw)), back)
         return made
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Detector":
@@ -106,8 +121,9 @@ class Anomaly:
             group, _, own = name.partition(".")
             groups.setdefault(group, {})[own] = value
         size = ae.model_.likelihood.features(torch.zeros(1, *ae.model_.likelihood.continuous.shape)).numel()
-        trees = forest.of(groups["forest"], size) if self.forest else None
-        points = Prototypes(groups["prototypes"]["points"]) if self.prototypes else None
+        in_time = isinstance(ae.schema_, Series)
+        trees = forest.of(groups["forest"], size) if self.forest and not in_time else None
+        points = Prototypes(groups["prototypes"]["points"]) if self.prototypes and not in_time else None
         if points is not None and points.points.shape[2] != size:
             raise ValueError(f"its prototypes have {points.points.shape[2]} numbers, and its rows {size}")
         scales = {name: Scale(*map(float, ends)) for name, ends in document["scales"].items()}
@@ -121,10 +137,8 @@ class Anomaly:
             raise ValueError(f"its columns are {usual.shape} and {spread.shape}, and the model's {cells}")
         if not np.isfinite(usual).all() or not np.isfinite(spread).all() or (spread < 0).any():
             raise ValueError("what is usual in its columns is no number")
-        in_time = None
-        if isinstance(ae.schema_, Series):
-            in_time = steps.of(groups["steps"], len(ae.schema_.channels), self.contaminated)
-        made = Detector(self, ae.model_, ae.schema_, trees, points, scales, known, usual, spread, in_time)
+        by = steps.of(groups["steps"], ae.schema_, self.contaminated) if isinstance(ae.schema_, Series) else None
+        made = Detector(self, ae.model_, ae.schema_, trees, points, scales, known, usual, spread, by)
         if set(scales) != set(made._weights()):
             raise ValueError(f"it has scales of {sorted(scales)}, and parts {sorted(made._weights())}")
         return made
@@ -236,7 +250,20 @@ class Detector(Learned):
     @torch.no_grad()
     def expected(self, rows: Batch) -> Tensor:
         """What the model expects in each cell, given the row. As rows.x"""
-        return self.model.mean_of(rows).mean[0]
+        return self.model.mean_of(self._filled(rows)).mean[0]
+
+    @torch.no_grad()
+    def _filled(self, rows: Batch) -> Batch:
+        """Rows as the encoder is to see them: of series with gaps filled by what is expected there, again and again,
+        so that a gap does not make strange what is around it.
+        """
+        if rows.observed is None or not self.kind.plain:
+            return rows
+        seen = rows
+        for _ in range(ROUNDS):
+            guess = self.model.mean_of(seen).mean[0]
+            seen = replace(rows, x=torch.where(rows.observed, rows.x, guess), observed=None)
+        return seen
 
     @torch.no_grad()
     def squares(self, rows: Batch) -> np.ndarray:
@@ -252,15 +279,23 @@ class Detector(Learned):
         # −log p = ½ (square / σ²) + log σ + ½ log 2π
         return np.maximum(2 * scale**2 * (cells - np.log(scale) - 0.5 * math.log(2 * math.pi)), 0.0)
 
-    def by_step(self, raw: Any, rows: Batch) -> np.ndarray:
-        """`squares` of each row of `raw`, a series whose windows are `rows`, and channel. [rows, channels]"""
+    def seen(self, raw: Any, rows: Batch) -> Seen:
+        """What `rows`, the windows of the series `raw`, say of its rows."""
         assert isinstance(self.kind, Series)
-        return steps.squares_of(self, self.kind, raw, rows)
+        assert self.steps is not None
+        return steps.seen_of(self, self.kind, self.steps.windows, raw, rows)
+
+    def in_time(self, raw: Any, rows: Batch, windows: Prototypes | None) -> "Detector":
+        """This detector with the series `raw`, whose windows are `rows`, as what steps are measured by."""
+        assert isinstance(self.kind, Series)
+        seen = steps.seen_of(self, self.kind, windows, raw, rows)
+        return replace(self, steps=steps.measured(seen, self.use.contaminated, windows))
 
     def _weights(self) -> dict[str, float]:
         """Of each part that takes part."""
+        absent = {name for name in ("forest", "prototypes") if getattr(self, name) is None}
         weights = {name: getattr(self.use, name) for name in ("autoencoder", "forest", "prototypes")}
-        return {name: w for name, w in weights.items() if w > 0}
+        return {name: w for name, w in weights.items() if w > 0 and name not in absent}
 
     def _together(self, raw: dict[str, np.ndarray]) -> np.ndarray:
         weights = self._weights()
@@ -299,11 +334,12 @@ class Detector(Learned):
 
     def _nats(self, rows: Batch) -> tuple[np.ndarray, np.ndarray]:
         """−log p(x|z) of each cell [n, cells], and the row's score in nats [n]."""
-        density = self.model.encode(rows.rows(slice(0, 1))).has_density
+        q = self.model.encode(self._filled(rows))
+        density = q.has_density
         # The same noise for every row: what it gives does not depend on the rows beside it.
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(DRAWS if density else 1, 1, self.model.dim, generator=generator)
-        out = self.model.run(rows, noise=noise)
+        out = self.model.run(rows, noise=noise, q=q)
         cells = -out.cells.flatten(2).mean(0)
         way = self.use.score if density else "reconstruction"
         if way == "reconstruction":

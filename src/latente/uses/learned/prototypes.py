@@ -14,6 +14,8 @@ from ...model.committee import bags
 # A prototype is the mean of so many rows at least; rounds of k-means, after which means hardly move.
 FEWEST, ROUNDS = 3, 4
 SHARE = 0.5
+# A state that holds for this many times what counts as apart is one that comes back.
+LONG = 8
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,21 @@ def squared(features: Tensor, points: Tensor, there: Tensor) -> Tensor:
     return (features.square().sum(1, keepdim=True) + there @ points.square().T - 2 * features @ points.T).clamp(min=0)
 
 
-def found(features: Tensor, seen: Tensor | None, own: Tensor, sets: int, size: int, seed: int) -> Prototypes:
+def found(
+    features: Tensor,
+    seen: Tensor | None,
+    own: Tensor,
+    sets: int,
+    size: int,
+    seed: int,
+    places: Tensor | None = None,
+    apart: int = 0,
+) -> Prototypes:
     """`sets` of prototypes, each of up to `size` from half of the rows by k-means; those of few rows are left out, so
     that a strange row among the training data is none.
+
+    places [n]: where the rows stand in time, in rising order. Then rows that stand nearer to each other than `apart`
+    count as one: a prototype is what came back.
     """
     generator = torch.Generator().manual_seed(seed)
     mine = bags(own, sets, SHARE)
@@ -74,6 +88,24 @@ def found(features: Tensor, seen: Tensor | None, own: Tensor, sets: int, size: i
             weight = torch.zeros_like(means).index_add(0, at, seen_x)
             total = torch.zeros_like(means).index_add(0, at, x)
             means = torch.where(weight > 0, total / weight.clamp(min=1), means)
+        if places is not None:
+            count = _times(at, places[rows], apart, len(means))
         kept = count >= FEWEST if bool((count >= FEWEST).any()) else count == count.max()
         points[k, : int(kept.sum())] = means[kept]
     return Prototypes(points.numpy())
+
+
+def _times(at: Tensor, places: Tensor, apart: int, means: int) -> Tensor:
+    """How often rows came to each of so many means: a run of rows, each nearer in time than `apart` to the one before,
+    came once; one that goes on for long, once in every `LONG` of these.
+    """
+
+    def distinct(of: Tensor) -> Tensor:
+        pairs = torch.unique(torch.stack([at, of]), dim=1)
+        return torch.bincount(pairs[0], minlength=means)
+
+    order = torch.argsort(at, stable=True)
+    new = (at[order][1:] != at[order][:-1]) | (places[order][1:] - places[order][:-1] >= apart)
+    run = torch.empty_like(at)
+    run[order] = torch.cat([torch.zeros(1, dtype=torch.long), new.long().cumsum(0)])
+    return torch.maximum(distinct(run), distinct(places // (LONG * apart)))
