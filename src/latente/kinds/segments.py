@@ -13,6 +13,8 @@ from .base import DataWarning
 from .columns import to_days, to_numbers
 
 SECONDS = 86_400.0
+# A period is looked for up to so many times the longest that is of use.
+FAR = 4
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _gridded(values: np.ndarray, rows: np.ndarray, place: np.ndarray, entity: An
 
 def period(values: np.ndarray, most: int) -> int:
     """The period of a series [t, c] in steps, by its autocorrelation, mean over channels: the first high peak, above
-    .3, behind a trough, from 4 up to `most`; 0 if there is none.
+    .3, behind a trough, from 4 up to `most`; 0 if there is none, or a longer one.
     """
     x = values - np.nanmean(values, 0, keepdims=True)
     x = np.nan_to_num(x)
@@ -122,12 +124,13 @@ def period(values: np.ndarray, most: int) -> int:
     spectrum = np.abs(np.fft.rfft(x / x.std(0), 2 * len(x), axis=0)) ** 2
     lags = np.fft.irfft(spectrum, axis=0)[: len(x)].mean(1)
     lags = lags / lags[0] * len(x) / np.arange(len(x), 0, -1)
-    most = min(most, len(x) // 3)
-    trough = np.flatnonzero(lags[:most] < 0)
+    # The flank of a longer period has small peaks of its own: it must be seen to be told from them.
+    far = min(FAR * most, len(x) // 3)
+    trough = np.flatnonzero(lags[:far] < 0)
     if not len(trough):
         return 0
-    after = lags[trough[0] : most]
+    after = lags[trough[0] : far]
     # The first of the peaks that are about as high as the highest: a period's multiples are peaks too.
     inner = np.flatnonzero((after[1:-1] >= after[:-2]) & (after[1:-1] >= after[2:])) + 1
     high = inner[after[inner] > max(0.3, 0.9 * after[inner].max(initial=0.0))]
-    return int(trough[0] + high[0]) if len(high) and trough[0] + high[0] >= 4 else 0
+    return int(trough[0] + high[0]) if len(high) and 4 <= trough[0] + high[0] <= most else 0

@@ -20,6 +20,7 @@ from .nets.layers import ACTIVATIONS, Offset
 
 # Rounds of subspace iteration: of a spectrum that falls at all, the axes are known long before.
 ROUNDS = 8
+SHARE = 0.9
 
 # Odd constants of SplitMix64 (Steele, Lea & Flood 2014, fig. 16), as signed 64-bit numbers.
 _STEP, _FIRST, _SECOND = (c - (1 << 64) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -74,7 +75,8 @@ def _uniform(members: int, a: int, b: int) -> nn.Parameter:
 
 
 class Axes(nn.Module):
-    """A linear way beside the members, the same for all: the first principal axes of rows, known before training.
+    """A linear way beside the members, the same for all: the first principal axes of rows, known before training, as
+    many as `SHARE` of the variance takes, up to `count`. A code is 0 along those that are left.
 
     Source: Pearson 1901; the subspace by iteration, Halko, Martinsson & Tropp 2011, alg. 4.4.
     """
@@ -107,8 +109,9 @@ class Axes(nn.Module):
         for _ in range(ROUNDS):
             basis = torch.linalg.qr(x.T @ (x @ basis)).Q
         _, size, turn = torch.linalg.svd(x @ basis, full_matrices=False)
+        before = (size.square().cumsum(0) - size.square()) / x.square().sum()
         self.axes.zero_()
-        self.axes[:, : len(turn)] = basis @ turn.T
+        self.axes[:, : len(turn)] = (basis @ turn.T) * (before < SHARE)
         spread = size / max(1, len(x) - 1) ** 0.5
         # Along an axis on which rows do not differ there is nothing to magnify.
         self.spread.fill_(1.0)[: len(turn)] = spread.clamp(min=max(1e-3 * float(spread[0]), 1e-12))

@@ -61,7 +61,7 @@ class Committee:
     members: int = 8
     dim: int = 8
     share: float = 0.5
-    axes: int = 32
+    axes: int = 64
     mixes = False
     density = False
 
