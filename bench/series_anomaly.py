@@ -34,8 +34,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 import latente as lt
-from latente.kinds.columns import damp
-from latente.kinds.series import KNEE, Series
+from latente.kinds.series import Series
 from latente.uses import detection
 from latente.uses.learned.calibration import threshold
 from latente.uses.learned.steps import Seen, measured
@@ -204,8 +203,7 @@ def others(task: Task, kind: Series, seed: int) -> dict[str, Callable[[], tuple[
 
 def windows(x: np.ndarray, kind: Series) -> np.ndarray:
     """The windows of a series as ours sees them, one a step. [n, c, w]"""
-    numbers = damp((x - np.array(kind.centers)) / np.array(kind.scales), KNEE)
-    return np.lib.stride_tricks.sliding_window_view(numbers, kind.window, axis=0)
+    return np.lib.stride_tricks.sliding_window_view(kind.numbers(x), kind.window, axis=0)
 
 
 def of_steps(errors: np.ndarray, window: int) -> Seen:

@@ -167,9 +167,17 @@ class Series(Kind):
         zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
         return replace(self, channels=tuple(channels), centers=zeros, scales=ones, lows=zeros, highs=zeros)
 
+    def opened(self, raw: Any) -> list[Segment]:
+        """The data's segments, of any length."""
+        return self._opened(raw)[1]
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """Numbers of the channels [..., c] in the model's units; the inverse is `values`."""
+        return damp((values - np.array(self.centers)) / np.array(self.scales), KNEE)
+
     def segments(self, raw: Any) -> list[Segment]:
         """The data's segments, none shorter than a window. Raises DataError if one is."""
-        _, found = self._opened(raw)
+        found = self.opened(raw)
         short = next((s for s in found if len(s.values) < self.window), None)
         if short is not None:
             whose = "" if short.entity is None else f" of {short.entity!r}"
@@ -193,7 +201,7 @@ class Series(Kind):
     def to_batch(self, raw: Any) -> Batch:
         parts = []
         for segment in self.segments(raw):
-            numbers = damp((segment.values - np.array(self.centers)) / np.array(self.scales), KNEE).astype(np.float32)
+            numbers = self.numbers(segment.values).astype(np.float32)
             views = np.lib.stride_tricks.sliding_window_view(numbers, self.window, axis=0)  # [windows, c, w]
             parts.append(views[self.starts(len(numbers))])
         x = np.concatenate(parts)
@@ -216,7 +224,7 @@ class Series(Kind):
         frame = pd.DataFrame(values.reshape(n * w, -1), columns=list(self.channels))
         frame.insert(0, "step", np.tile(np.arange(w), n))
         frame.insert(0, "series", np.repeat(np.arange(n), w))
-        return self._framed(frame)
+        return self.framed(frame)
 
     def rejoin(self, raw: Any, x: Tensor) -> Any:
         """Windows [n, c, w] of `raw`, put back on its steps: where several overlap, their mean. In the form of `raw`;
@@ -229,7 +237,7 @@ class Series(Kind):
         for i, name in enumerate(self.channels):
             at = [str(c) for c in table.columns].index(name)
             table.isetitem(at, merged[:, i])
-        return self._framed(table)
+        return self.framed(table)
 
     def merged(self, raw: Any, values: np.ndarray) -> np.ndarray:
         """What belongs to the steps of windows [n, w, k] as what belongs to the rows of `raw`: the mean where windows
@@ -249,7 +257,8 @@ class Series(Kind):
             first += len(starts)
         return out
 
-    def _framed(self, frame: pd.DataFrame) -> Any:
+    def framed(self, frame: pd.DataFrame) -> Any:
+        """A table in the library in which the data came."""
         if self.frame == "pyarrow":
             return to_arrow(frame)
         if self.frame == "polars":

@@ -49,8 +49,10 @@ def load(
     return Loaded(data, labels, name, path)
 
 
-def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
-    """One row as raw data of one row: "FILE", "FILE:N", or a row in memory."""
+def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any:
+    """One row as raw data of one row: "FILE", "FILE:N", or a row in memory. steps: of a series, how many from N on are
+    one.
+    """
     if isinstance(data, (str, Path)):
         text, _, at = str(data).rpartition(":")
         path, index = (
@@ -61,7 +63,9 @@ def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
         rows = read(path, kind, note=lambda text: None, **options)
         if index >= len(rows):
             raise DataError(f"{path} has {len(rows):,} rows, and row {index} was asked for (the first is 0)")
-        return one(rows, index)
+        return one(rows, index, 1 if getattr(rows, "ndim", 2) == 3 else steps)
+    if kind == "series":
+        return data
     if isinstance(data, pd.Series):
         return data.to_frame().T
     array = np.asarray(data)
@@ -70,11 +74,11 @@ def row_of(data: Any, kind: str, options: dict[str, Any]) -> Any:
     )
 
 
-def one(rows: Any, index: int) -> Any:
-    """Row `index` of raw data, as data of one row."""
+def one(rows: Any, index: int, steps: int = 1) -> Any:
+    """Row `index` of raw data, or so many from there on, as data of one row."""
     if hasattr(rows, "iloc"):
-        return rows.iloc[index : index + 1]
-    return (rows.pixels if hasattr(rows, "pixels") else rows)[index : index + 1]
+        return rows.iloc[index : index + steps]
+    return (rows.pixels if hasattr(rows, "pixels") else rows)[index : index + steps]
 
 
 def _is_batch(array: np.ndarray, kind: str) -> bool:

@@ -29,6 +29,7 @@ class StepAlarms:
     seen: np.ndarray
     spread: np.ndarray
     own: np.ndarray
+    threshold: float
     when: Any = None
 
     def table(self, every: bool = False, first: int = 0) -> pd.DataFrame:
@@ -95,16 +96,14 @@ def by_step(
         )
     around = detector.seen(raw, rows)
     score, p, shares = detector.steps.score(around)
-    if fdr is not None:
-        found = blocks(p, fdr, kind.window)
-    else:
-        found = score > (detector.steps.threshold if threshold is None else threshold)
+    limit = detector.steps.threshold if threshold is None else threshold
+    found = score > limit if fdr is None else blocks(p, fdr, kind.window)
     windows = kind.values(detector.expected(rows))
     seen, when = _as_seen(kind, raw)
     scales = np.array(kind.scales)
     spread = detector.spread.reshape(len(kind.channels), kind.window).mean(1) * scales
     own, expected = detector.steps.by_itself(around.own), kind.merged(raw, windows)
-    return StepAlarms(kind, Scored(score, p, {}, shares), found, expected, seen, spread, own, when)
+    return StepAlarms(kind, Scored(score, p, {}, shares), found, expected, seen, spread, own, limit, when)
 
 
 def _as_seen(kind: Series, raw: Any) -> tuple[np.ndarray, Any]:

@@ -22,6 +22,9 @@ def detect(
     like: Annotated[Any, "rows among which to look for the most alike ordinary one of each alarm"] = None,
     score: Annotated[str, "of models of other recipes: reconstruction, elbo or density"] = "auto",
     every: Annotated[bool, "a line for every row, not for alarms alone"] = False,
+    plot: Annotated[
+        Any, "series: draw what was seen, what was expected, the score and the alarms, as .png, .pdf or .svg"
+    ] = None,
     follow: Annotated[
         bool, "DATA is a csv that grows, or - for stdin: answer each line as it comes, and tell of drift"
     ] = False,
@@ -35,23 +38,34 @@ def detect(
     The model is best one of recipe anomaly (data that nobody cleaned) or novelty (all ordinary); of any other recipe
     −log p is the score, and `normal` is what to measure by.
     Of series each row is scored by all windows that hold it; a line is a span of alarms, from its first to its last
-    row, with the score, p_value and reasons of its peak, and `fdr` holds for whole windows.
+    row, its peak, the row that is strangest by itself, with reasons there, and the highest score with its p_value. As
+    windows are what is judged, a span may reach up to a window beyond what is strange. `fdr` holds for whole windows.
     Raises ConfigError if a model has nothing to measure by, DataError if the data do not fit it.
     """
-    from ..errors import ConfigError
-    from ..uses import detection
+    from pathlib import Path
 
+    from ..errors import ConfigError
+    from ..uses import detection, timeplots
+
+    if plot is not None:
+        timeplots.checked(Path(plot))
     own = detection.detector_of(model, normal, score)
     if follow:
         from ..uses import streaming
 
         if fdr is not None:
             raise ConfigError("a rate is of many rows together, and these come one by one", hint="leave --fdr out")
+        if plot is not None:
+            raise ConfigError("a stream has no end at which to draw it", hint="leave --plot out")
         if like is not None:
             raise ConfigError("rows of a stream are not looked for among others", hint="leave --like out")
         detection.checked(None, threshold)
         return streaming.follow(model, own, data, threshold)
     found = detection.detect(own, model, data, fdr=fdr, threshold=threshold)
+    if plot is not None:
+        if isinstance(found, detection.Alarms):
+            raise ConfigError("a picture over time is of series", hint="leave --plot out")
+        timeplots.draw(found, Path(plot))
     table = found.table(every)
     if like is not None:
         if not isinstance(found, detection.Alarms):

@@ -17,7 +17,8 @@ def interpolate(
     *,
     steps: Annotated[int, "rows or pictures on the way, both ends included"] = 9,
 ) -> Any:
-    """Decoded codes on the way from a to b: rows of a table, or pictures.
+    """Decoded codes on the way from a to b: rows of a table, pictures, or windows of series (FILE:N is the one from
+    row N on).
 
     For a Gaussian latent the way is a great circle, whose points are as far from the origin as draws from the prior
     are: a straight line would cross the middle, where there are none (White 2016, arXiv:1609.04468). For a point latent
@@ -32,7 +33,7 @@ def interpolate(
     if steps < 2:
         raise ConfigError(f"steps must be 2 or more, not {steps}")
     kind, options = model.schema_.name, model.schema_.read_options
-    ends = [row_of(end, kind, options) for end in (a, b)]
+    ends = [row_of(end, kind, options, getattr(model.schema_, "window", 1)) for end in (a, b)]
     codes = [model.transform(end)[0] for end in ends]
     told = told_between(model, ends[0], ends[1], steps)
     return model.decode(between(model, codes[0], codes[1], steps), given=told)

@@ -18,19 +18,44 @@ def sample(
     ] = None,
     balance: Annotated[str | None, "recipe tabular: a column of which each level gets as many rows"] = None,
     through_code: Annotated[bool, "recipe tabular: draw a code first, and the columns given it"] = False,
+    start: Annotated[Any, "series: rows from which each new one goes on"] = None,
+    steps: Annotated[int | None, "with start: how many; unless given, a window"] = None,
     seed: Annotated[int, "seed of the draws"] = 0,
 ) -> Any:
-    """New rows or pictures, with the training data's columns, order, types, levels and ranges.
+    """New rows, pictures or series, with the training data's columns, order, types, levels and ranges.
 
     z is drawn from the prior. From Python, `given` may be a dict. Rows of recipe tabular are drawn column by column
     without a code, which is nearer to the data, unless `through_code`. There ranges (age>60, hours=20..40) and sets
     (plan=gold|plus) can be given too; where rows must be drawn again until they fit, a note says how many were.
 
+    Of series each is a window, or, with `start`, one of n ways in which those rows may go on.
+
     Raises ConfigError if n is below 1, or if `given` names what the model was not conditioned on, or a value that it
     does not know.
     """
+    if start is not None:
+        from ..uses.continuation import continued
+
+        _alone(n, of=of, given=given, balance=balance)
+        window: int = getattr(model.schema_, "window", 1)
+        return continued(model, start, window if steps is None else steps, n, seed)
+    if steps is not None:
+        from ..errors import ConfigError
+
+        raise ConfigError("steps are of series that go on", hint="--start SERIES")
     if balance is not None:
         from ..uses.balance import balanced
 
         return balanced(model, n, balance, seed, given)
     return model.sample(n, random_state=seed, of=of, given=given, through_code=through_code or None)
+
+
+def _alone(n: int, **others: Any) -> None:
+    """Refuse what does not go with a start."""
+    from ..errors import ConfigError
+
+    if n < 1:
+        raise ConfigError(f"n must be 1 or more, not {n!r}", hint="-n 10")
+    for name, value in others.items():
+        if value is not None:
+            raise ConfigError(f"{name} does not go with a start", hint=f"leave --{name} out")
