@@ -17,6 +17,8 @@ cpu_s: fit and draw.
 
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,36 +39,47 @@ def main() -> None:
         __doc__,
         only={"default": ",".join(SETS), "help": "which"},
         recipe={"default": RECIPE, "help": "what the series are learned with"},
+        workers={"type": int, "default": 1, "help": "processes, of one thread each"},
     )
     start = time.perf_counter()
     folder = place(args.data, "series", "fetch the windows of sine, stock, air and energy that TimeVAE is measured by")
+    seeds, few = range(1 if args.quick else args.seeds or 5), 20 if args.quick else 1
+    tasks = [(folder, name, args.recipe, seed, few) for seed in seeds for name in args.only.split(",")]
+    with ProcessPoolExecutor(
+        args.workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        runs = list(pool.map(once, *zip(*tasks, strict=True)))
     figures: dict[str, Any] = {}
     peers: dict[str, dict[str, Any]] = {"gaussian": {}, "real": {}}
     for name in args.only.split(","):
-        real, found = read(folder, name), dict[str, list[dict[str, float]]]()
-        for seed in range(1 if args.quick else args.seeds or 5):
-            few = 20 if args.quick else 1
-            cpu = time.process_time()
-            new = {"ours": ours(real, args.recipe, seed)}
-            cpu = time.process_time() - cpu
-            new |= {"gaussian": gaussian(real, seed), "real": real}
-            for way, series in new.items():
-                halves = np.random.default_rng(seed).permutation(len(real))
-                a, b = (real[halves[::2]], real[halves[1::2]]) if way == "real" else (real, series)
-                scores = {
-                    "discriminative": discriminative(a, b, seed, TELL // few),
-                    "predictive": predictive(real, series, seed, FORETELL // few),
-                }
-                found.setdefault(way, []).append(scores | ({"cpu_s": cpu} if way == "ours" else {}))
-            shown = " · ".join(f"{w} {v[-1]['discriminative']:.3f} {v[-1]['predictive']:.4f}" for w, v in found.items())
-            print(f"{name} {seed}: {shown} · {cpu:.0f} s", flush=True)
-        for way, each in found.items():
+        own = [run for task, run in zip(tasks, runs, strict=True) if task[1] == name]
+        for way in own[0]:
             into = figures if way == "ours" else peers[way]
-            for figure in each[0]:
-                values = [e[figure] for e in each]
+            for figure in own[0][way]:
+                values = [run[way][figure] for run in own]
                 into[f"{name}_{figure}"] = round(float(np.mean(values)), 4)
                 into[f"{name}_{figure}_sd"] = round(float(np.std(values)), 4)
     finish("series_generation", figures, peers, start)
+
+
+def once(folder: Path, name: str, recipe: str, seed: int, few: int) -> dict[str, dict[str, float]]:
+    """One set, one seed: scores of ours, of the normal distribution, and of real series in the place of new ones."""
+    real, found = read(folder, name), dict[str, dict[str, float]]()
+    cpu = time.process_time()
+    new = {"ours": ours(real, recipe, seed)}
+    cpu = time.process_time() - cpu
+    new |= {"gaussian": gaussian(real, seed), "real": real}
+    for way, series in new.items():
+        halves = np.random.default_rng(seed).permutation(len(real))
+        a, b = (real[halves[::2]], real[halves[1::2]]) if way == "real" else (real, series)
+        found[way] = {
+            "discriminative": discriminative(a, b, seed, TELL // few),
+            "predictive": predictive(real, series, seed, FORETELL // few),
+        }
+    found["ours"]["cpu_s"] = cpu
+    shown = " · ".join(f"{w} {v['discriminative']:.3f} {v['predictive']:.4f}" for w, v in found.items())
+    print(f"{name} {seed}: {shown} · {cpu:.0f} s", flush=True)
+    return found
 
 
 def read(folder: Path, name: str) -> np.ndarray:

@@ -62,6 +62,14 @@ def step_of(times: np.ndarray) -> float:
     return float(np.median(gaps)) if len(gaps) else 1.0
 
 
+def usual_step(frame: pd.DataFrame, when: str, ident: str) -> float:
+    """Seconds between two rows of an entity, as is usual in the table."""
+    times = pd.Series(seconds(frame[when], when))
+    gaps = (times.groupby(frame[ident].to_numpy(object)).diff() if ident else times.diff()).to_numpy()
+    gaps = gaps[gaps > 0]
+    return float(np.median(gaps)) if len(gaps) else 0.0
+
+
 def of_frame(
     frame: pd.DataFrame, channels: list[str], when: str | None, ident: str, step: float, longest: int
 ) -> list[Segment]:
@@ -89,7 +97,7 @@ def of_frame(
                 hint=f"df.sort_values({when!r})"
                 + ("" if ident else ", or --set kind.id=COLUMN if several entities are in it"),
             )
-        width = step or step_of(own)
+        width = 1.0 if when is None else step or step_of(own)
         place = np.rint((own - own[0]) / width).astype(np.int64)
         doubled += int((np.diff(place) == 0).sum())
         cuts = np.flatnonzero(np.diff(place) > longest) + 1

@@ -18,7 +18,7 @@ from ..model.nets.temporal import Temporal
 from ..parts import part, require
 from .base import Built, DataWarning, Kind, Nets
 from .columns import damp, undamp
-from .segments import Segment, of_frame, period, time_column
+from .segments import Segment, of_frame, period, time_column, usual_step
 from .table import as_frame, from_arrow, is_arrow, to_arrow
 
 # Windows are of a multiple of 4 steps in these bounds: of the data's period, or else of about so many numbers, of one
@@ -44,8 +44,8 @@ class Series(Kind):
 
     Data: an array (n, time, channels), each a window; an array (time, channels); or a table with a column of times and
     perhaps one of ids (`time`, `id`: their names; time "" is found by its type or name), whose other columns of
-    numbers are the channels. every: seconds between two steps; 0: what is usual in the data. Rows are put on the
-    nearest step, several on one are averaged, steps without a row are gaps.
+    numbers are the channels. every: seconds between two steps; 0: what is usual in the data that are learned, which is
+    then kept. Rows are put on the nearest step, several on one are averaged, steps without a row are gaps.
     Learned: `channels`, and of each the median, scale and range; `form`, how the data came.
     """
 
@@ -139,7 +139,9 @@ class Series(Kind):
                     hint=f"add it (empty cells are allowed); the data have {', '.join(map(repr, rest[:6]))}",
                 )
             channels = list(self.channels) or numeric
-            segments = of_frame(table, channels, when, self.id, self.every, BREAK * (self.window or 2 * FEW))
+            if when is not None and not self.channels and not kind.every:
+                kind = replace(kind, every=usual_step(table, when, self.id))
+            segments = of_frame(table, channels, when, self.id, kind.every, BREAK * (self.window or 2 * FEW))
             return (kind if self.channels else kind._named(channels)), segments
         array = np.asarray(raw)
         if array.ndim not in (2, 3) or array.dtype.kind not in "fiub":

@@ -20,6 +20,7 @@ from ..kinds.sources import Read
 from . import detection
 from .drift import Drift
 from .learned.anomaly import Detector
+from .watching import Watch
 
 # Seconds between two looks at a file that grows, and lines that are answered together if so many have come.
 LOOK, MOST = 0.1, 1000
@@ -30,9 +31,29 @@ def follow(ae: Autoencoder, detector: Detector, data: Any, threshold: float | No
 
     A row that cannot be read is answered with what is wrong with it, in `why`, and the next one follows.
     """
-    if isinstance(ae.schema_, Series):
-        raise ConfigError("series are answered by whole windows, not line by line", hint="leave --follow out")
-    return _answers(ae, detector, data, threshold)
+    if not isinstance(ae.schema_, Series):
+        return _answers(ae, detector, data, threshold)
+    if ae.schema_.id:
+        raise ConfigError("one series is followed at a time", hint="a model of one entity, or leave --follow out")
+    if detector.steps is None:
+        raise ConfigError("this model does not know how strange an ordinary step is", hint="--normal SERIES")
+    return _watched(Watch(ae, detector, threshold, Drift()), data)
+
+
+def _watched(watch: Watch, data: Any) -> Iterator[dict[str, Any]]:
+    for head, chunk in _chunks(data):
+        for line in chunk:
+            number = watch.count
+            try:
+                yield from watch.add(_frame(head, [line], str(data)))
+            except LatenteError as error:
+                watch.count = number + 1
+                empty = {"row": number, "score": None, "p_value": None, "alarm": None}
+                yield {**empty, "why": f"error: {error.problem}", "drift": False}
+        yield from watch.ready()
+    if not watch.count:
+        raise DataError("no row came", hint="a row of names first, then a line for each row")
+    yield from watch.end()
 
 
 def _answers(ae: Autoencoder, detector: Detector, data: Any, threshold: float | None) -> Iterator[dict[str, Any]]:
@@ -64,13 +85,16 @@ def _found(
     drift: Drift,
     name: str,
 ) -> list[dict[str, Any]]:
-    # Each chunk is read by itself: what the first lines look like must not decide how later ones are read.
-    text = utf8(b"".join([head, *chunk]), name, _quiet)
-    frame = of_text(text, name, header="yes", delimiter=delimiter_of(head, name, None), missing=("?",), note=_quiet)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # it would be said of every line
-        found = detection.detect(detector, ae, Read(frame), threshold=threshold)
+        found = detection.detect(detector, ae, Read(_frame(head, chunk, name)), threshold=threshold)
     return lines(found.table(every=True, first=drift.rows), drift)
+
+
+def _frame(head: bytes, chunk: list[bytes], name: str) -> pd.DataFrame:
+    # Each chunk is read by itself: what the first lines look like must not decide how later ones are read.
+    text = utf8(b"".join([head, *chunk]), name, _quiet)
+    return of_text(text, name, header="yes", delimiter=delimiter_of(head, name, None), missing=("?",), note=_quiet)
 
 
 def _unread(detector: Detector, drift: Drift, error: LatenteError) -> dict[str, Any]:

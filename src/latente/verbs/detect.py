@@ -20,7 +20,7 @@ def detect(
         Any, "ordinary rows that the model was not fitted on, to measure by: for models of other recipes"
     ] = None,
     like: Annotated[Any, "rows among which to look for the most alike ordinary one of each alarm"] = None,
-    score: Annotated[str, "of models of other recipes: reconstruction, elbo or density"] = "auto",
+    score: Annotated[str, "of models of other recipes: reconstruction, elbo, density or denoising"] = "auto",
     every: Annotated[bool, "a line for every row, not for alarms alone"] = False,
     plot: Annotated[
         Any, "series: draw what was seen, what was expected, the score and the alarms, as .png, .pdf or .svg"

@@ -33,6 +33,9 @@ MOST = 20_000
 # Fewer rows than this say nothing of how strange one in a hundred is.
 FEWEST = 20
 DRAWS = 8
+PARTS = ("autoencoder", "forest", "prototypes", "latent")
+# Standard deviations of the noise of "denoising", in the model's units.
+NOISE = (0.1, 0.3, 1.0)
 # Sets of windows that came back: they overlap with those that were learned, and more sets judge no more fairly.
 SETS = 4
 # Rounds in which gaps of a series are filled.
@@ -58,9 +61,11 @@ class Anomaly:
     """How strange a row is: the mean of up to three scores, each on the scale of ordinary rows, by weight.
 
     autoencoder: weight of what the model says, −log p in nats by `score`: "reconstruction", −log p(x|z); "elbo", with
-    the KL of its code; "density", importance-weighted; "auto", the last where the latent has a density. forest: of an
+    the KL of its code; "density", importance-weighted; "denoising", −log p of the row by the codes of copies with noise
+    of several strengths, their mean; "auto", density where the latent has one, else reconstruction. forest: of an
     isolation forest of `trees`. prototypes: of the mean distance to the nearest of up to `size` means of like rows, in
-    `sets`. All judge a row by those of their members alone that did not learn from it.
+    `sets`. latent: of the same distance between codes. All judge a row by those of their members alone that did not
+    learn from it.
     windows: of series, which have neither forest nor prototypes, the distance from the nearest window of those that
     came back, as prototypes, is a voice beside the channels'.
     contaminated: whether strange rows were among those that it learned from.
@@ -69,17 +74,18 @@ class Anomaly:
     autoencoder: float = 2.0
     forest: float = 1.0
     prototypes: float = 0.0
-    score: Literal["auto", "reconstruction", "elbo", "density"] = "auto"
+    score: Literal["auto", "reconstruction", "elbo", "density", "denoising"] = "auto"
     trees: int = 100
     sets: int = 16
     size: int = 256
     windows: bool = True
     contaminated: bool = True
+    latent: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("autoencoder", "forest", "prototypes"):
+        for name in PARTS:
             require(getattr(self, name) >= 0, self, name, "0 or more")
-        require(self.autoencoder + self.forest + self.prototypes > 0, self, "autoencoder", "above 0, if no other is")
+        require(any(getattr(self, name) for name in PARTS), self, "autoencoder", "above 0, if no other is")
         for name in ("trees", "sets", "size"):
             require(1 <= getattr(self, name) <= 4096, self, name, "1 to 4096")
 
@@ -97,7 +103,10 @@ class Anomaly:
         points = None
         if self.prototypes and not in_time:
             points = prototypes.found(x, seen, rows.x, self.sets, self.size, seed)
-        made = Detector(self, ae.model_, ae.schema_, trees, points)
+        codes = None
+        if self.latent and not in_time:
+            codes = prototypes.found(codes_of(ae.model_, rows), None, rows.x, self.sets, self.size, seed)
+        made = Detector(self, ae.model_, ae.schema_, trees, points, codes)
         # A model that is no committee judges what it has learned from too kindly: rows that were held out judge it.
         alone = not isinstance(ae.model_.likelihood, Together)
         if alone and feed.held_out is not None and len(feed.held_out) >= FEWEST:
@@ -124,8 +133,12 @@ class Anomaly:
         in_time = isinstance(ae.schema_, Series)
         trees = forest.of(groups["forest"], size) if self.forest and not in_time else None
         points = Prototypes(groups["prototypes"]["points"]) if self.prototypes and not in_time else None
-        if points is not None and points.points.shape[2] != size:
-            raise ValueError(f"its prototypes have {points.points.shape[2]} numbers, and its rows {size}")
+        codes = Prototypes(groups["latent"]["points"]) if self.latent and not in_time else None
+        for found, wanted in ((points, size), (codes, ae.model_.dim)):
+            if found is not None and (found.points.ndim != 3 or found.points.shape[2] != wanted):
+                raise ValueError(
+                    f"its prototypes are {found.points.shape}, and what they stand for has {wanted} numbers"
+                )
         scales = {name: Scale(*map(float, ends)) for name, ends in document["scales"].items()}
         if not all(np.isfinite([s.floor, s.median, s.width]).all() and 0 < s.width < 1e6 for s in scales.values()):
             raise ValueError("a scale of its scores is none")
@@ -138,7 +151,7 @@ class Anomaly:
         if not np.isfinite(usual).all() or not np.isfinite(spread).all() or (spread < 0).any():
             raise ValueError("what is usual in its columns is no number")
         by = steps.of(groups["steps"], ae.schema_, self.contaminated) if isinstance(ae.schema_, Series) else None
-        made = Detector(self, ae.model_, ae.schema_, trees, points, scales, known, usual, spread, by)
+        made = Detector(self, ae.model_, ae.schema_, trees, points, codes, scales, known, usual, spread, by)
         if set(scales) != set(made._weights()):
             raise ValueError(f"it has scales of {sorted(scales)}, and parts {sorted(made._weights())}")
         return made
@@ -149,6 +162,12 @@ def features(model: Model, rows: Batch) -> Tensor:
     found = model.likelihood.features(rows.x).flatten(1).float()
     seen = observed_features(model, rows)
     return found if seen is None else found * seen
+
+
+@torch.no_grad()
+def codes_of(model: Model, rows: Batch) -> Tensor:
+    """The codes of rows, some at a time. [n, d]"""
+    return torch.cat([model.encode(some).mean for some in parts_of(rows)])
 
 
 def observed_features(model: Model, rows: Batch) -> Tensor | None:
@@ -168,6 +187,7 @@ class Detector(Learned):
     kind: Kind
     forest: Forest | None
     prototypes: Prototypes | None
+    latent: Prototypes | None = None
     scales: dict[str, Scale] = field(default_factory=dict)
     known: np.ndarray = field(default_factory=lambda: np.empty(0))
     usual: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
@@ -183,6 +203,8 @@ class Detector(Learned):
         found = {f"forest.{k}": v for k, v in self.forest.tensors().items()} if self.forest else {}
         if self.prototypes:
             found["prototypes.points"] = self.prototypes.points
+        if self.latent:
+            found["latent.points"] = self.latent.points
         if self.steps:
             found |= {f"steps.{k}": v for k, v in self.steps.tensors.items()}
         return found | {"known.scores": self.known, "known.usual": self.usual, "known.spread": self.spread}
@@ -293,8 +315,8 @@ class Detector(Learned):
 
     def _weights(self) -> dict[str, float]:
         """Of each part that takes part."""
-        absent = {name for name in ("forest", "prototypes") if getattr(self, name) is None}
-        weights = {name: getattr(self.use, name) for name in ("autoencoder", "forest", "prototypes")}
+        absent = {name for name in PARTS[1:] if getattr(self, name) is None}
+        weights = {name: getattr(self.use, name) for name in PARTS}
         return {name: w for name, w in weights.items() if w > 0 and name not in absent}
 
     def _together(self, raw: dict[str, np.ndarray]) -> np.ndarray:
@@ -314,11 +336,13 @@ class Detector(Learned):
             own["forest"] = self.forest.score(x.numpy(), rows.x)
         if self.prototypes is not None:
             own["prototypes"] = self.prototypes.score(x, observed_features(self.model, rows), rows.x)
+        if self.latent is not None:
+            own["latent"] = self.latent.score(self.model.encode(self._filled(rows)).mean, None, rows.x)
         return own, cells
 
     def _shares(self, rows: Batch, cells: np.ndarray) -> np.ndarray:
         """What share of a row's score belongs to each cell: nats beyond the usual, and distances from prototypes, by
-        weight; what the forest says is divided like the rest. [n, cells]
+        weight; what forest and codes say is divided like the rest. [n, cells]
         """
         # What is missing says nothing.
         there = np.ones_like(cells) if rows.observed is None else rows.observed.flatten(1).numpy()
@@ -341,7 +365,10 @@ class Detector(Learned):
         noise = torch.randn(DRAWS if density else 1, 1, self.model.dim, generator=generator)
         out = self.model.run(rows, noise=noise, q=q)
         cells = -out.cells.flatten(2).mean(0)
-        way = self.use.score if density else "reconstruction"
+        way = self.use.score if density or self.use.score == "denoising" else "reconstruction"
+        if way == "denoising":
+            cells = torch.stack([self._denoised(rows, level, generator) for level in NOISE]).mean(0)
+            way = "reconstruction"
         if way == "reconstruction":
             nats = cells.sum(1)
         elif way == "elbo":
@@ -349,6 +376,15 @@ class Detector(Learned):
         else:
             nats = math.log(len(noise)) - (out.log_px + out.log_pz - out.log_qz).logsumexp(0)
         return cells.numpy().astype(np.float64), nats.numpy().astype(np.float64)
+
+    def _denoised(self, rows: Batch, level: float, generator: torch.Generator) -> Tensor:
+        """−log p of each cell by the code of the row with noise on its real cells. [n, cells]"""
+        shape = self.model.likelihood.continuous
+        noise = level * torch.randn(1, *shape.shape, generator=generator) * shape
+        seen = self._filled(rows)
+        code = self.model.encode(replace(seen, x=seen.x + noise)).mean.unsqueeze(0)
+        px = self.model.decode(code, self.model.given(rows))
+        return -px.seen(rows.x, rows.observed)[0].flatten(1)
 
 
 def _parted(amounts: np.ndarray, there: np.ndarray) -> np.ndarray:
