@@ -257,11 +257,13 @@ class _Manners:
     """Errors as problem and hint, warnings as notes on stderr, Ctrl-C as exit code 130."""
 
     def __enter__(self) -> None:
+        self.told: set[str] = set()
         warnings.showwarning = self._note
 
-    @staticmethod
-    def _note(message: Warning | str, category: type, *_: Any, **__: Any) -> None:
-        if category.__module__.startswith("latente"):
+    def _note(self, message: Warning | str, category: type, *_: Any, **__: Any) -> None:
+        # Data may be looked at more than once: what they are noted for is said once.
+        if category.__module__.startswith("latente") and str(message) not in self.told:
+            self.told.add(str(message))
             print(f"note: {message}", file=sys.stderr)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

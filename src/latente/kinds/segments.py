@@ -83,6 +83,9 @@ def of_frame(
     times = np.arange(len(frame), dtype=np.float64) if when is None else seconds(frame[when], when)
     who = frame[ident].to_numpy(object) if ident else np.zeros(len(frame), int)
     codes, names = pd.factorize(who)
+    if (codes < 0).any():
+        row = int(np.flatnonzero(codes < 0)[0])
+        raise DataError(f"column {ident!r}, row {row}: the id is missing", hint="drop such rows, or fill their id")
     found, doubled = [], 0
     for code in range(len(names)):
         rows = np.flatnonzero(codes == code)

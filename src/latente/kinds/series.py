@@ -32,6 +32,8 @@ KNEE, ENDS = 10.0, (0.1, 99.9)
 WINDOWS, APART = 20_000, 4
 # Windows without a row for so long fall apart into two segments.
 BREAK = 4
+# Rates that differ by no more are the same.
+PACE = 1.5
 # Numbers of a small window.
 SMALL = 4096
 
@@ -139,8 +141,10 @@ class Series(Kind):
                     hint=f"add it (empty cells are allowed); the data have {', '.join(map(repr, rest[:6]))}",
                 )
             channels = list(self.channels) or numeric
-            if when is not None and not self.channels and not kind.every:
-                kind = replace(kind, every=usual_step(table, when, self.id))
+            if when is not None and not (self.channels and kind.every):
+                kind = replace(kind, every=kind.every or usual_step(table, when, self.id))
+            elif when is not None:
+                kind._rate(usual_step(table, when, self.id), when)
             segments = of_frame(table, channels, when, self.id, kind.every, BREAK * (self.window or 2 * FEW))
             return (kind if self.channels else kind._named(channels)), segments
         array = np.asarray(raw)
@@ -164,6 +168,16 @@ class Series(Kind):
         segments = [Segment(v, s + steps, steps) for v, s in zip(whole, starts, strict=True)]
         kind = self if self.channels else replace(self, form=form, dtype=str(array.dtype))._named(names)
         return kind, segments
+
+    def _rate(self, usual: float, when: str) -> None:
+        """Say that data come at another rate than those that were learned."""
+        if usual and not 1 / PACE < usual / self.every < PACE:
+            warnings.warn(
+                f"column {when!r}: the rows are {usual:g} s apart, and those that were learned {self.every:g} s: what "
+                "is between is missing, and several rows on a step are averaged",
+                DataWarning,
+                stacklevel=5,
+            )
 
     def _named(self, channels: list[str]) -> "Series":
         zeros, ones = (0.0,) * len(channels), (1.0,) * len(channels)
@@ -224,8 +238,8 @@ class Series(Kind):
             return values.astype(self.dtype if np.dtype(self.dtype).kind == "f" else "float64")
         n, w, _ = values.shape
         frame = pd.DataFrame(values.reshape(n * w, -1), columns=list(self.channels))
-        frame.insert(0, "step", np.tile(np.arange(w), n))
-        frame.insert(0, "series", np.repeat(np.arange(n), w))
+        frame.insert(0, self.fresh("step"), np.tile(np.arange(w), n))
+        frame.insert(0, self.fresh("series"), np.repeat(np.arange(n), w))
         return self.framed(frame)
 
     def rejoin(self, raw: Any, x: Tensor) -> Any:
@@ -258,6 +272,12 @@ class Series(Kind):
             out[segment.rows] = (total / count[:, None])[segment.places]
             first += len(starts)
         return out
+
+    def fresh(self, name: str) -> str:
+        """A name for a column beside the channels: this one, if none of them has it."""
+        while name in self.channels:
+            name += "_"
+        return name
 
     def framed(self, frame: pd.DataFrame) -> Any:
         """A table in the library in which the data came."""

@@ -81,7 +81,7 @@ def _drawn(ae: Autoencoder, batch: Batch, generator: torch.Generator) -> Tensor:
 def _end(kind: Series, raw: Any, length: int) -> np.ndarray:
     """The last so many steps of a series in the model's units, NaN where missing. [1, c, length]"""
     segments = kind.opened(raw)
-    if len({s.entity for s in segments}) > 1:
+    if len({s.entity for s in segments}) > 1 or (np.ndim(raw) == 3 and len(segments) > 1):
         raise DataError(f"the start holds {len(segments)} series", hint="give the rows of one")
     values = segments[-1].values
     if len(values) < length:
@@ -103,7 +103,11 @@ def _table(kind: Series, start: pd.DataFrame, values: np.ndarray) -> pd.DataFram
         numeric = pd.api.types.is_numeric_dtype(column)
         times = seconds(column, when)
         after = times[-1] + after * (kind.every or step_of(times))
-        after = after if numeric else pd.to_datetime(np.round(after * 1e3).astype("int64"), unit="ms")
-    frame.insert(0, when or "step", np.tile(after, n))
-    frame.insert(0, "series", np.repeat(np.arange(n), steps))
+        if not numeric:
+            # Microseconds are what numbers of seconds since 1970 can tell.
+            after = pd.to_datetime(np.round(after * 1e6).astype("int64"), unit="us")
+            zone = getattr(column.dtype, "tz", None)
+            after = after if zone is None else after.tz_localize("UTC").tz_convert(zone)
+    frame.insert(0, when or kind.fresh("step"), pd.Index(after).append([pd.Index(after)] * (n - 1)))
+    frame.insert(0, kind.fresh("series"), np.repeat(np.arange(n), steps))
     return frame

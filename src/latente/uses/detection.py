@@ -55,7 +55,7 @@ def joined(parts: list[Batch]) -> Batch:
     return Batch(torch.cat([b.x for b in parts]), None if whole else torch.cat(masks))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Alarms:
     """Rows, scored: `found` [n] are the alarms. rows are prepared, raw is the data as they came."""
 
@@ -66,6 +66,9 @@ class Alarms:
     found: np.ndarray
     raw: Any
 
+    def __repr__(self) -> str:
+        return f"Alarms({len(self.found):,} rows, {int(self.found.sum()):,} alarms)"
+
     def table(self, every: bool = False, first: int = 0) -> pd.DataFrame:
         """A line an alarm, or a row if `every`: row (from `first`), score, p_value, alarm, why. The strangest are not
         first: rows stay in their order.
@@ -75,7 +78,7 @@ class Alarms:
             {
                 "row": which + first,
                 "score": self.scored.score[which].round(4),
-                "p_value": self.scored.p[which],
+                "p_value": self.scored.p[which].round(6),
                 "alarm": self.found[which],
             }
         )
@@ -214,8 +217,13 @@ def more_known(detector: Detector, ae: Autoencoder, data: Any) -> Detector:
 def one_row(ae: Autoencoder, data: Any) -> Read:
     """One row: a dict or a series by column name, in any order, or a sequence in the model's order.
 
-    Raises DataError if they are several.
+    Raises DataError if they are several, ConfigError for a model of series.
     """
+    if isinstance(ae.schema_, Series):
+        raise ConfigError(
+            "a row of a series is judged by the windows that hold it",
+            hint="detect(series); latente detect MODEL - --follow",
+        )
     names = [c.label for c in ae.schema_.columns] if isinstance(ae.schema_, Table) else []
     if isinstance(data, dict):
         frame = pd.DataFrame([data])

@@ -30,6 +30,8 @@ def draw(alarms: "StepAlarms", place: Path) -> list[Path]:
     """Channels over time: seen (black), expected ± twice what usually lies between the two (a band), alarms (red), and
     below them the score with its threshold.
     """
+    if alarms.entity is not None and len(set(alarms.entity)) > 1:
+        raise ConfigError("a picture is of one series, and these rows are of several", hint="give the rows of one")
     # Not pyplot: it keeps figures alive and asks for a display.
     from matplotlib.figure import Figure
 
@@ -56,8 +58,9 @@ def draw(alarms: "StepAlarms", place: Path) -> list[Path]:
         for first, last in spans:
             axis.axvspan(when[first], when[last], color=ALARM, alpha=0.15, linewidth=0)
     left = f" ({len(shown)} of {len(alarms.kind.channels)} channels)" if len(shown) < len(alarms.kind.channels) else ""
+    many = f"{len(spans)} {'alarm' if len(spans) == 1 else 'alarms'}"
     axes[0].set_title(
-        f"black: seen · blue: expected ± twice the usual difference · red: {len(spans)} alarm(s){left}",
+        f"black: seen · blue: expected ± twice the usual difference · red: {many}{left}",
         fontsize=9,
         loc="left",
     )
@@ -82,4 +85,4 @@ def _line(when: np.ndarray, values: np.ndarray) -> tuple[Any, Any]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 18 else name[:17] + "…"
+    return name if len(name) <= 24 else name[:23] + "…"

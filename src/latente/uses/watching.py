@@ -8,6 +8,7 @@ import pandas as pd
 
 from ..errors import DataError
 from ..estimator import Autoencoder
+from ..kinds.columns import to_numbers
 from ..kinds.segments import seconds, time_column
 from ..kinds.series import BREAK, Series
 from ..kinds.sources import Read
@@ -40,11 +41,10 @@ class Watch:
         """
         answers = list[dict[str, Any]]()
         number, self.count = self.count, self.count + 1
-        when = self._when(row)
-        if when is not None and not pd.api.types.is_numeric_dtype(row[when]):
-            row = row.assign(**{when: pd.to_datetime(np.round(seconds(row[when], when) * 1e3), unit="ms")})
+        row = self._checked(row)
         place = self._place(row)
-        if self.places and place > self.places[-1] + BREAK * self._kind.window:
+        # A stamp from far away begins a new stretch, whichever way: the next one may be right again.
+        if self.places and abs(place - self.places[-1]) > BREAK * self._kind.window:
             answers = self.end()
             place = self._place(row)
         if self.places and place < self.places[-1]:
@@ -92,7 +92,7 @@ class Watch:
         answers = []
         for line, i in zip(table.to_dict("records")[ends:], which, strict=False):
             if self.due <= self.places[i] < until:
-                told = {str(k): v for k, v in line.items()} | {"row": self.numbers[i]}
+                told = {str(k): v for k, v in line.items() if k != "time"} | {"row": self.numbers[i]}
                 answers.append(told | {"drift": self.drift.update(float(told["p_value"]))})
         return answers
 
@@ -107,9 +107,22 @@ class Watch:
             for time in times:
                 blank = frame.iloc[:1].assign(**dict.fromkeys(self._kind.channels, np.nan))
                 numeric = pd.api.types.is_numeric_dtype(frame[when])
-                blank[when] = time if numeric else pd.Timestamp(round(time * 1e3), unit="ms")
+                blank[when] = time if numeric else pd.Timestamp(round(time * 1e6), unit="us")
                 frame = pd.concat([blank, frame] if at == 0 else [frame, blank], ignore_index=True)
         return frame, len(more[0])
+
+    def _checked(self, row: pd.DataFrame) -> pd.DataFrame:
+        """The row's time and channels as numbers. Raises DataError for what is none."""
+        absent = [c for c in self._kind.channels if c not in row.columns]
+        if absent:
+            raise DataError(f"channel {absent[0]!r} of the model is not there", hint="the first line is of names")
+        when = self._when(row)
+        found = pd.DataFrame({c: to_numbers(row[c], c) for c in self._kind.channels})
+        if when is not None:
+            numeric = pd.api.types.is_numeric_dtype(row[when])
+            times = seconds(row[when], when)
+            found.insert(0, when, times if numeric else pd.to_datetime(np.round(times * 1e6), unit="us"))
+        return found
 
     def _place(self, row: pd.DataFrame) -> int:
         when = self._when(row)
