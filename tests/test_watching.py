@@ -169,6 +169,15 @@ def test_a_stamp_from_the_future_does_not_silence_those_that_follow(watch):
     assert [line["row"] for line in found if line["score"] is None] == [60]
 
 
+def test_more_ordinary_series_move_the_p_values_of_steps():
+    watch = lt.AnomalyDetector(False, kind="series", random_state=0).fit(waves(800))
+    before = watch.p_values(strange())
+    watch.partial_fit(waves(1200, 5).assign(a=lambda f: f["a"] + np.random.default_rng(1).normal(size=1200)))
+    after = watch.p_values(strange())
+    assert len(watch.detector_.steps.known) == 2000
+    assert after[305] > before[305]
+
+
 def test_alarms_of_entities_are_apart_and_named():
     one, other = waves(600), waves(600, 1)
     other.loc[300:320, "a"] += 3.0

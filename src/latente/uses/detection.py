@@ -1,6 +1,6 @@
 """Which rows are strange, how sure that is, and why: alarms from a model and what it learned for `detect`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..kinds.sources import Read, Source
 from ..kinds.table import Table, as_frame
 from ..model.batch import Batch
 from .learned import calibration
-from .learned.anomaly import FEWEST, Anomaly, Detector, Scored, features, observed_features
+from .learned.anomaly import FEWEST, Anomaly, Detector, Scored, features, kept, observed_features
 from .reasons import named
 
 if TYPE_CHECKING:
@@ -211,7 +211,13 @@ def _shown(value: Any) -> str:
 
 def more_known(detector: Detector, ae: Autoencoder, data: Any) -> Detector:
     """The detector with the scores of more ordinary rows to measure by."""
-    return detector.with_known(detector.score(joined(list(ae.batches(data)))).score)
+    raw = ae.rows(data)
+    rows = joined(list(ae.prepared(raw)))
+    made = detector.with_known(detector.score(rows).score)
+    if detector.steps is None:
+        return made
+    known = kept([*detector.steps.known, *detector.steps.score(detector.seen(raw, rows))[0]])
+    return replace(made, steps=replace(detector.steps, known=known))
 
 
 def one_row(ae: Autoencoder, data: Any) -> Read:

@@ -175,6 +175,12 @@ def observed_features(model: Model, rows: Batch) -> Tensor | None:
     return None if rows.observed is None else rows.observed.flatten(1)[:, model.likelihood.owner]
 
 
+def kept(scores: list[float]) -> np.ndarray:
+    """Scores, sorted; of more than `MOST` as many at even steps, so that their distribution stays."""
+    known = np.sort(np.array(scores))
+    return known[np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(int)]
+
+
 @dataclass(frozen=True, eq=False)
 class Detector(Learned):
     """A model, the other parts, and what their scores are measured by. known: scores of rows, sorted. usual, spread
@@ -250,9 +256,7 @@ class Detector(Learned):
 
     def with_known(self, scores: np.ndarray) -> "Detector":
         """This detector with more rows' scores among the ordinary ones."""
-        known = np.sort(np.concatenate([self.known, scores]))
-        # Of more than are kept, as many at even steps: their distribution stays.
-        return replace(self, known=known[np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(int)])
+        return replace(self, known=kept([*self.known, *scores]))
 
     def score(self, rows: Batch) -> Scored:
         """Prepared rows, scored."""
