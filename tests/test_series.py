@@ -82,6 +82,7 @@ def test_time_that_goes_backwards_is_named():
         (lambda f: f.head(10), r"a stretch of 10 steps \(from row 0 on\) is shorter than the model's window of 24"),
         (lambda f: f.assign(a="x"), "is not a number"),
         (lambda f: f.assign(when=f["when"].mask(f.index == 3)), r"row 3: the time is missing"),
+        (lambda f: f.assign(when=f["when"].astype(str).mask(f.index == 4, "noon")), r"row 4: 'noon' is no date"),
     ],
 )
 def test_what_does_not_fit_is_said_with_its_place(fitted, change, match):

@@ -96,6 +96,9 @@ def test_the_step_of_the_data_that_were_learned_is_kept():
         (segment,) = kind.opened(slow)
     assert len(segment.values) == 479  # every other step is a gap
     assert np.isnan(segment.values[1]).all()
+    assert kind.time == "when"
+    with pytest.warns(lt.DataWarning, match="no column 'when': the rows follow each other at even steps"):
+        assert len(kind.opened(waves(480).drop(columns="when"))[0].values) == 480
     untimed = Series(every=60.0).learn(waves(480).drop(columns="when"))
     assert len(untimed.opened(waves(480).drop(columns="when"))[0].values) == 480
 

@@ -346,15 +346,22 @@ def to_numbers(series: pd.Series, label: Any, start: int = 0) -> np.ndarray:
     return values
 
 
-def to_days(series: pd.Series, label: Any) -> np.ndarray:
-    """Cells as days since 1970 (float64 [n]), NaN where missing. Raises DataError for what is no date."""
+def to_days(series: pd.Series, label: Any, start: int = 0) -> np.ndarray:
+    """Cells as days since 1970 (float64 [n]), NaN where missing. Raises DataError for what is no date; rows count from
+    `start`.
+    """
     try:
         # Microseconds reach from the year 1 to 9999, the usual mark of "never"; nanoseconds end in 2262.
         stamps = pd.to_datetime(series.astype(object) if series.dtype == object else series, utc=True)
         micros = stamps.astype("datetime64[us, UTC]").astype("int64").to_numpy(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
+        # Pandas says more than there is room for, and no row: the first that cannot be read alone is at fault.
+        apart = pd.to_datetime(series.astype(object), utc=True, errors="coerce", format="mixed")
+        wrong = np.flatnonzero(apart.isna().to_numpy() & series.notna().to_numpy())
+        told = f", row {start + wrong[0]}: {series.iloc[wrong[0]]!r} is no date" if len(wrong) else ""
+        told = told or f": {str(error).split(chr(10))[0].removesuffix(' You might want to try:')}"
         raise DataError(
-            f"column {label!r}: {str(error).split(chr(10))[0]}; the model learned dates there",
+            f"column {label!r}{told}; the model learned dates there",
             hint="write dates as 2024-12-31 or 2024-12-31 23:59:59",
         ) from None
     return np.where(stamps.isna(), np.nan, micros / MICROS_PER_DAY)

@@ -119,7 +119,10 @@ class Series(Kind):
             name = "pyarrow" if is_arrow(raw) else type(raw).__module__.split(".")[0]
             table = as_frame(from_arrow(raw))
             table.columns = pd.Index([str(c) for c in table.columns])
-            when = time_column(table, self.time, self.id)
+            when = self.when(table)
+            if self.channels and self.time and when is None:
+                note = f"there is no column {self.time!r}: the rows follow each other at even steps"
+                warnings.warn(note, DataWarning, stacklevel=4)
             rest = [c for c in table.columns if c not in (when, self.id)]
             numeric = [
                 c for c in rest if pd.api.types.is_numeric_dtype(table[c]) and not pd.api.types.is_bool_dtype(table[c])
@@ -142,7 +145,7 @@ class Series(Kind):
                 )
             channels = list(self.channels) or numeric
             if when is not None and not (self.channels and kind.every):
-                kind = replace(kind, every=kind.every or usual_step(table, when, self.id))
+                kind = replace(kind, time=when, every=kind.every or usual_step(table, when, self.id))
             elif when is not None:
                 kind._rate(usual_step(table, when, self.id), when)
             segments = of_frame(table, channels, when, self.id, kind.every, BREAK * (self.window or 2 * FEW))
@@ -168,6 +171,16 @@ class Series(Kind):
         segments = [Segment(v, s + steps, steps) for v, s in zip(whole, starts, strict=True)]
         kind = self if self.channels else replace(self, form=form, dtype=str(array.dtype))._named(names)
         return kind, segments
+
+    def when(self, table: pd.DataFrame) -> str | None:
+        """The column of times: of a fitted kind the one that was learned, if it is there. Raises ConfigError if there
+        is no column of ids, or while it is not fitted, of times, as was asked for.
+        """
+        learned = self.time if self.channels else ""
+        found = time_column(table, "" if learned else self.time, self.id)
+        if not self.channels:
+            return found
+        return learned if learned in [str(c) for c in table.columns] else None
 
     def _rate(self, usual: float, when: str) -> None:
         """Say that data come at another rate than those that were learned."""

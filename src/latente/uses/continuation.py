@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
-from ..kinds.segments import seconds, step_of, time_column
+from ..kinds.segments import seconds, step_of
 from ..kinds.series import Series
 from ..kinds.table import as_frame, from_arrow, is_arrow
 from ..model.batch import Batch
@@ -96,7 +96,7 @@ def _table(kind: Series, start: pd.DataFrame, values: np.ndarray) -> pd.DataFram
     n, steps, _ = values.shape
     frame = pd.DataFrame(values.reshape(n * steps, -1), columns=list(kind.channels))
     start = start.set_axis([str(c) for c in start.columns], axis=1)
-    when = time_column(start, kind.time, kind.id)
+    when = kind.when(start)
     after: Any = np.arange(1, steps + 1)
     if when is not None:
         column = start[when]

@@ -9,7 +9,6 @@ import pandas as pd
 
 from ..errors import ConfigError, DataError
 from ..kinds.base import DataWarning
-from ..kinds.segments import time_column
 from ..kinds.series import Series
 from ..kinds.table import as_frame, from_arrow, is_arrow
 from ..model.batch import Batch
@@ -158,5 +157,5 @@ def _as_seen(kind: Series, raw: Any) -> tuple[np.ndarray, Any]:
         return np.asarray(raw, float).reshape(-1, len(kind.channels)), None
     table = as_frame(from_arrow(raw))
     table = table.set_axis([str(c) for c in table.columns], axis=1)
-    when = time_column(table, kind.time, kind.id)
+    when = kind.when(table)
     return table[list(kind.channels)].to_numpy(float, na_value=np.nan), None if when is None else table[when]

@@ -9,7 +9,7 @@ import pandas as pd
 from ..errors import DataError
 from ..estimator import Autoencoder
 from ..kinds.columns import to_numbers
-from ..kinds.segments import seconds, time_column
+from ..kinds.segments import seconds
 from ..kinds.series import BREAK, Series
 from ..kinds.sources import Read
 from . import detection
@@ -134,7 +134,7 @@ class Watch:
         return round((at - self.began) / self._kind.every)
 
     def _when(self, frame: pd.DataFrame) -> str | None:
-        return time_column(frame, self._kind.time, self._kind.id)
+        return self._kind.when(frame)
 
     def _forget(self) -> None:
         """Let go of rows that no later answer needs."""
