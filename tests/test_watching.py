@@ -172,6 +172,26 @@ def test_a_stamp_from_the_future_does_not_silence_those_that_follow(watch):
     assert [line["row"] for line in found if line["score"] is None] == [60]
 
 
+def test_an_outage_of_all_channels_does_not_end_a_stream(watch):
+    frame = waves(260, 5)
+    frame.loc[60:160, ["a", "b", "flat"]] = np.nan
+    found, _ = answers(watch, frame, 1)
+    assert [line["row"] for line in found] == list(range(260))
+    assert any("no channel has a value" in line["why"] for line in found[60:160])
+    assert all(line["score"] is not None for line in [*found[:60], *found[161:]])
+
+
+def test_a_span_of_one_of_many_entities_that_take_turns_is_one():
+    parts = [waves(300, seed).assign(who=f"e{seed}") for seed in range(12)]
+    kind = Series(id="who")
+    turns = pd.concat(parts).sort_values(["when", "who"], ignore_index=True)
+    watch = lt.AnomalyDetector(False, kind=kind, epochs=3, random_state=0).fit(turns)
+    odd = turns.copy()
+    odd.loc[(odd["who"] == "e5") & (odd["when"] >= odd["when"].iloc[-1] - pd.Timedelta(minutes=100)), "a"] += 5.0
+    (line,) = [row for row in watch.detect(odd).table().to_dict("records") if row["who"] == "e5" and row["score"] > 2]
+    assert line["last"] - line["row"] > 12 * 80
+
+
 def test_more_ordinary_series_move_the_p_values_of_steps():
     watch = lt.AnomalyDetector(False, kind="series", random_state=0).fit(waves(800))
     before = watch.p_values(strange())

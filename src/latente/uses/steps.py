@@ -20,7 +20,9 @@ from .reasons import named
 @dataclass(frozen=True, eq=False, repr=False)
 class StepAlarms:
     """The rows of a series, scored: `found` [n] are those in an alarm. seen, expected [n, channels]: what is there, and
-    what the model expects; spread [channels]: what usually lies between the two; when: the rows' times.
+    what the model expects; spread [channels]: what usually lies between the two; own [n]: how strange a row is without
+    those around it; threshold: where alarms begin without a rate; stretch [n]: the number of the stretch, of one entity
+    and without a long break, that a row is in; entity [n]: its id, or None; when: the rows' times.
     """
 
     kind: Series
@@ -78,10 +80,11 @@ class StepAlarms:
         """First and last rows of runs of alarms; those less than a quarter of a window apart are one."""
         firsts, lasts = [], []
         for stretch in np.unique(self.stretch[self.found]):
-            rows = np.flatnonzero(self.found & (self.stretch == stretch))
-            cuts = np.flatnonzero(np.diff(rows) > max(1, self.kind.window // 4))
-            firsts += rows[np.r_[0, cuts + 1]].tolist()
-            lasts += rows[np.r_[cuts, len(rows) - 1]].tolist()
+            own = np.flatnonzero(self.stretch == stretch)  # rows of other entities may lie between
+            at = np.flatnonzero(self.found[own])
+            cuts = np.flatnonzero(np.diff(at) > max(1, self.kind.window // 4))
+            firsts += own[at[np.r_[0, cuts + 1]]].tolist()
+            lasts += own[at[np.r_[cuts, len(at) - 1]]].tolist()
         order = np.argsort(firsts, kind="stable").astype(int)
         return np.array(firsts, int)[order], np.array(lasts, int)[order]
 

@@ -20,7 +20,7 @@ from ..kinds.sources import Read
 from . import detection
 from .drift import Drift
 from .learned.anomaly import Detector
-from .watching import Watch
+from .watching import Watch, unread
 
 # Seconds between two looks at a file that grows, and lines that are answered together if so many have come.
 LOOK, MOST = 0.1, 1000
@@ -48,8 +48,7 @@ def _watched(watch: Watch, data: Any) -> Iterator[dict[str, Any]]:
                 yield from watch.add(_frame(head, [line], str(data)))
             except LatenteError as error:
                 watch.count = number + 1
-                empty = {"row": number, "score": None, "p_value": None, "alarm": None}
-                yield {**empty, "why": f"error: {error.problem}", "drift": False}
+                yield unread(number, error)
         yield from watch.ready()
     if not watch.count:
         raise DataError("no row came", hint="a row of names first, then a line for each row")

@@ -1,13 +1,15 @@
 """A series that comes row by row: each row is answered as soon as all windows that hold it are there."""
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
+from ..errors import DataError, LatenteError
 from ..estimator import Autoencoder
+from ..kinds.base import DataWarning
 from ..kinds.columns import to_numbers
 from ..kinds.segments import seconds
 from ..kinds.series import BREAK, Series
@@ -73,9 +75,10 @@ class Watch:
         if last >= self._kind.window - 1:
             answers = self._answer(last, last + 1)
         else:
-            why = f"a stretch of {last + 1} steps is shorter than the model's window of {self._kind.window}"
-            empty = {"score": None, "p_value": None, "alarm": None, "why": f"error: {why}", "drift": False}
-            answers = [{"row": number} | empty for number in self.numbers]
+            short = DataError(
+                f"a stretch of {last + 1} steps is shorter than the model's window of {self._kind.window}"
+            )
+            answers = [unread(number, short) for number in self.numbers]
         self.rows, self.places, self.numbers, self.due = [], [], [], 0
         return answers
 
@@ -88,8 +91,13 @@ class Watch:
         frame = pd.concat([self.rows[i] for i in which], ignore_index=True)
         places = np.array([self.places[i] for i in which])
         frame, ends = self._with_ends(frame, places, first, last)
-        table = detection.detect(self.detector, self.ae, Read(frame), threshold=self.threshold).table(every=True)
-        answers = []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)  # it would be said again and again
+                found = detection.detect(self.detector, self.ae, Read(frame), threshold=self.threshold)
+        except LatenteError as error:  # nothing is there: what comes later may be
+            return [unread(self.numbers[i], error) for i in which if self.due <= self.places[i] < until]
+        table, answers = found.table(every=True), []
         for line, i in zip(table.to_dict("records")[ends:], which, strict=False):
             if self.due <= self.places[i] < until:
                 told = {str(k): v for k, v in line.items() if k != "time"} | {"row": self.numbers[i]}
@@ -145,3 +153,8 @@ class Watch:
     def _kind(self) -> Series:
         assert isinstance(self.ae.schema_, Series)
         return self.ae.schema_
+
+
+def unread(row: int, error: LatenteError) -> dict[str, Any]:
+    """The answer to a row of which nothing can be said."""
+    return {"row": row, "score": None, "p_value": None, "alarm": None, "why": f"error: {error.problem}", "drift": False}

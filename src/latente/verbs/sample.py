@@ -36,7 +36,7 @@ def sample(
     if start is not None:
         from ..uses.continuation import continued
 
-        _alone(n, of=of, given=given, balance=balance)
+        _alone(n, of=of, given=given, balance=balance, through_code=through_code or None)
         window: int = getattr(model.schema_, "window", 1)
         return continued(model, start, window if steps is None else steps, n, seed)
     if steps is not None:
@@ -58,4 +58,4 @@ def _alone(n: int, **others: Any) -> None:
         raise ConfigError(f"n must be 1 or more, not {n!r}", hint="-n 10")
     for name, value in others.items():
         if value is not None:
-            raise ConfigError(f"{name} does not go with a start", hint=f"leave --{name} out")
+            raise ConfigError(f"{name} does not go with a start", hint=f"leave --{name.replace('_', '-')} out")
