@@ -511,7 +511,7 @@ def test_a_missing_file_suggests_its_neighbours(tmp_path):
     ("options", "error", "message"),
     [
         ({"kind": "image"}, DataError, "t.csv holds a table, not pictures"),
-        ({"kind": "music"}, ConfigError, "kind 'music'"),
+        ({"kind": "poems"}, ConfigError, "kind 'poems'"),
         ({"header": "maybe"}, ConfigError, "header 'maybe'"),
         ({"shape": (2, 2, 2)}, ConfigError, "shape (2, 2, 2)"),
         ({"delimiter": "ab"}, ConfigError, "'ab' cannot be a delimiter"),

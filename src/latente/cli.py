@@ -34,9 +34,9 @@ app = typer.Typer(
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
-    *("interpolate", "traverse", "score", "detect", "export", "doctor"),
+    *("interpolate", "neighbours", "vector", "apply", "traverse", "score", "detect", "export", "doctor"),
 )
-SHORT = {"output": "-o", "n": "-n"}
+SHORT = {"output": "-o", "n": "-n", "k": "-k"}
 # Numbers of a list that a line shows.
 MOST = 64
 # Verbs without a result to write, and those that write their own.
@@ -168,7 +168,7 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
     card = model.card_
     for text in [card["verdict"], *(f for f in card["findings"] if f != card["verdict"])]:
         print(f"doctor: {text}", file=sys.stderr)
-    verb = "detect" if model.use_ is not None else "evaluate"
+    verb = "detect" if hasattr(model.use_, "calibrated") else "evaluate"
     print(f"next: latente {verb} {output} NEW-ROWS", file=sys.stderr)
     kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "verdict", "findings")
     print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
@@ -204,6 +204,12 @@ def _show(result: Any, as_json: bool) -> None:
         return
     if isinstance(result, dict):
         print(json.dumps(result, ensure_ascii=False, indent=2)) if as_json else _lines(result)
+        return
+    if isinstance(result, list) and all(isinstance(text, str) for text in result):
+        if as_json:
+            print(json.dumps({"rows": [{"text": text} for text in result]}, ensure_ascii=False))
+        else:
+            print("\n".join(text.replace("\n", "\\n") for text in result))
         return
     if getattr(result, "ndim", 0) >= 3:
         raise ConfigError(

@@ -3,7 +3,7 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,15 @@ from .errors import ConfigError, DataError, NotFittedError
 from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.given import apart, cells, chosen, together
+from .kinds.pictures import Pictures
 from .kinds.sources import Read, Source
 from .kinds.streams import opened
 from .kinds.table import Table, as_frame, from_arrow, is_arrow
 from .model.batch import Batch
+from .model.dists.base import Bend
 from .model.estimates import bounds
 from .model.model import Model
-from .model.spec import Spec, recipe, recipes, with_dim
+from .model.spec import Spec, Train, recipe, recipes, with_dim
 from .parts import from_json, to_json
 from .training import baseline, private
 from .training.checkpoint import Slots
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 # Columns of a table that are learned as a chain unless told otherwise: its steps take as long as it has columns.
 MOST_COLUMNS = 100
+# Kinds whose decoder sees what came before, and can do without a code.
+SEQUENCES = ("text", "music")
 # Rows that go through the nets at once when a fitted model is used.
 ROWS = 1024
 
@@ -59,7 +63,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     memory whose columns have names, at most 100 of them, where no part is chosen otherwise, and "vae" for all else.
     dim: dimensions of the latent space; None is the recipe's, but for a table at most half the number of its columns
     (recipe "tabular": their number).
-    kind: "auto", "table", "image", or a kind with its options.
+    kind: "auto", "table", "image", "series", "text", "music", or a kind with its options.
     condition: what is given and not modelled: names of columns of X, or True for the y of `fit` (which is otherwise
     ignored, so that in a Pipeline y belongs to the classifier alone). Then the model is p(x|z, c); `given` of `encode`,
     `decode` and `sample` says c, and what it leaves out is unknown.
@@ -162,11 +166,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 hint="--recipe vae (recipe=)",
             )
         raw = self._raw(X, spec.kind, reset=True)
-        if self.recipe == "auto" and self._is_tabular(raw):
-            self._recipe = "tabular"
+        found = raw.kind if isinstance(raw, Source) else (spec.kind.name if spec.kind else infer(raw))
+        if self.recipe == "auto" and (found in SEQUENCES or self._is_tabular(raw)):
+            self._recipe = "density" if found in SEQUENCES else "tabular"
             spec = self._spec(seed)
         if spec.kind is None:
-            spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
+            spec = spec.override("kind", found)
         spec = self._set(spec, "kind")
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
@@ -181,7 +186,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             table = Table().learn(given)
             assert isinstance(table, Table)
             self.condition_ = table
-        feed = self._learn(raw, given, spec, team, "pyarrow" if arrow else "")
+        feed, spec = self._learn(raw, given, spec, team, "pyarrow" if arrow else "")
         asked = self.dim is not None or self.latent is not None or {"latent", "latent.dim"} & set(self.settings or {})
         # Sparse codes have more units than columns on purpose.
         planned = isinstance(self._recipe, str) and self._recipe in recipes() and spec.objective.name != "sparse"
@@ -198,7 +203,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.spec_.objective,
             feed,
             self.schema_,
-            self.spec_.train,
+            _beside(self.spec_),
             report or (printer() if self.verbose else _silent),
             slots=slots(self.spec_, feed.fingerprint) if slots else None,
             team=team,
@@ -233,13 +238,18 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         single = isinstance(self.condition, str) or not isinstance(self.condition, Iterable)
         return [self.condition] if single else list(self.condition)
 
-    def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team, frame: str) -> Feed:
-        """Learn the schema, and the rows as training takes them. frame: what they came in, if `raw` no longer says."""
+    def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team, frame: str) -> tuple[Feed, Spec]:
+        """Learn the schema, and the rows as training takes them; and the spec, with the batch that suits rows of their
+        length. frame: what they came in, if `raw` no longer says.
+        """
         device = device_of(spec.train.device)
         if not isinstance(raw, Source):
             learned: Kind = spec.kind.learn(raw)
             self.schema_ = replace(learned, frame=frame) if frame and isinstance(learned, Table) else learned
-            return Resident(self._batch(raw, given), spec.train, device, team)
+            planned = self.batch_size is None and "train.batch_size" not in (self.settings or {})
+            if planned and isinstance(self._recipe, str) and learned.batch is not None:
+                spec = spec.override("train.batch_size", min(learned.batch, spec.train.batch_size))
+            return Resident(self._batch(raw, given), spec.train, device, team), spec
         sampler = Sampler(raw, spec.train)
         self.schema_ = spec.kind.learn_blocks(sampler.blocks())
         columns = getattr(self.schema_, "columns", None)
@@ -247,7 +257,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             named = pd.DataFrame(columns=[c.label for c in columns])
             _check_feature_names(self, named, reset=True)
             _check_n_features(self, named, reset=True)
-        return Streamed(sampler, self.schema_, device, team)
+        return Streamed(sampler, self.schema_, device, team), spec
 
     def _spec(self, seed: int) -> Spec:
         spec = recipe(self._recipe) if self.dp_epsilon is None else private.paced(recipe(self._recipe))
@@ -339,18 +349,38 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         known = apart(rows, self._condition, given)[1]
         return self.decode(self.encode(X, given)[0], of, given=given if known is None else known)
 
-    def decode(self, Z: "ArrayLike", of: str = "mean", random_state: Any = 0, given: Any = None) -> Any:
+    def decode(
+        self,
+        Z: "ArrayLike",
+        of: str = "mean",
+        random_state: Any = 0,
+        given: Any = None,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        like_data: bool = False,
+    ) -> Any:
         """Codes [rows, dim] to data. of: "mean", "mode", or "sample" (one draw from p(x|z)). given: a dict for all rows
-        ({"plan": "gold"}), or a frame or labels with a row for each.
+        ({"plan": "gold"}), or a frame or labels with a row for each. The rest: see `sample`.
         """
         z = self._codes(Z)
         frame = self._given(given, len(z))
-        found = self.schema_.restore(self._cells(z, of, random_state, frame))
+        bend = self._bend(temperature, top_p, like_data)
+        found = self.schema_.restore(self._cells(z, of, random_state, frame, bend))
         if frame is None or self._condition is True or not hasattr(found, "columns"):
             return found  # pictures have no place for what was given
         return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
 
-    def _cells(self, z: Tensor, of: str, random_state: Any, frame: pd.DataFrame | None) -> Tensor:
+    def _bend(self, temperature: float, top_p: float, like_data: bool) -> Bend | None:
+        """How draws are bent; None if they are not."""
+        if like_data and not hasattr(self.schema_, "follows"):
+            raise ConfigError("like_data is for texts and tunes", hint="leave it out for this model")
+        bend = Bend(temperature, top_p, torch.from_numpy(self.schema_.follows) if like_data else None)  # type: ignore[attr-defined]
+        return None if bend == Bend() else bend
+
+    def _cells(
+        self, z: Tensor, of: str, random_state: Any, frame: pd.DataFrame | None, bend: Bend | None = None
+    ) -> Tensor:
         """Codes [n, d] as the model's cells, told what is given of each."""
         if of not in ("mean", "mode", "sample"):
             raise ConfigError(f"what is shown of p(x|z) is 'mean', 'mode' or 'sample', not {of!r}")
@@ -360,6 +390,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         def decoded(part: slice) -> Tensor:
             told = None if context is None else self.model_.given(Batch(z[part], context=context[part]))
             px = self.model_.decode(z[part], told)
+            px = px if bend is None else px.bent(bend)
             return px.sample(generator) if of == "sample" else (px.mode if of == "mode" else px.mean)
 
         with torch.no_grad():
@@ -373,9 +404,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         of: str | None = None,
         given: Any = None,
         through_code: bool | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        like_data: bool = False,
     ) -> Any:
         """New rows: z from the prior, then `of` p(x|z): a "sample" for tables, the "mean" for pictures. given: see
         `decode`.
+
+        Of texts and tunes log p of each token is divided by `temperature` (0: the likeliest), then those are drawn from
+        that have `top_p` together, the likeliest first; like_data: no token follows one that it never did in the data.
 
         A table's chain (recipe "tabular") knows p(x) without a code too, and better: its rows are drawn without one
         unless `through_code`. Then any columns can be given, as values, lists (one of them) or pairs (from, to):
@@ -387,7 +424,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         seed, told = _seed(random_state), None
         if self.chained:
             alone = self.condition_ is None and of in (None, "sample")
-            if alone and not through_code:
+            if alone and not through_code and (temperature, top_p, like_data) == (1.0, 1.0, False):
                 return rows_of.drawn(self.schema_, self.model_.likelihood, n_samples, seed, given)  # type: ignore[arg-type]
             if given is not None and self.condition_ is None:
                 raise ConfigError(
@@ -403,7 +440,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if frame is not None and self.condition_ is not None and self.model_.condition is not None:
                 told = self.model_.condition(cells(self.condition_, frame))
             z = self.model_.prior(told).sample(n_samples, torch.Generator().manual_seed(seed))
-        return self.decode(z.numpy(), of or self.schema_.shown, seed + 1, given)
+        bent = {"temperature": temperature, "top_p": top_p, "like_data": like_data}
+        return self.decode(z.numpy(), of or self.schema_.shown, seed + 1, given, **bent)  # type: ignore[arg-type]
 
     @property
     def chained(self) -> bool:
@@ -613,6 +651,12 @@ def _adopt(ae: Autoencoder) -> None:
         ae.feature_names_in_ = np.array(names, dtype=object)
 
 
+def _beside(spec: Spec) -> Train:
+    """How the model is trained: of a time limit with what is left when something else is trained beside it."""
+    limit, share = spec.train.time_limit, getattr(spec.use, "share", 0.0)
+    return spec.train if limit is None else replace(spec.train, time_limit=(1 - share) * limit)
+
+
 def _silent(row: dict[str, Any], history: History) -> None:
     """No progress line."""
 
@@ -628,7 +672,7 @@ def read_noted(path: str | Path, kind: str, stream: str = "auto", **options: Any
 
 
 def _has_form(X: Any) -> bool:
-    return hasattr(X, "shape") or type(X).__name__ == "Pictures" or (isinstance(X, (list, tuple)) and len(X) > 0)
+    return hasattr(X, "shape") or (isinstance(X, (Pictures, Sequence)) and not isinstance(X, str) and len(X) > 0)
 
 
 def _seed(random_state: Any) -> int:

@@ -101,6 +101,11 @@ class Kind(ABC):
         return 1 << 20
 
     @property
+    def batch(self) -> int | None:
+        """Rows of a training batch, at the most, unless a user asks for so many; None: as the recipe says."""
+        return None
+
+    @property
     def plain(self) -> bool:
         """Whether what p(x|z) needs of the nets are the means of a row's cells, which the encoder sees as they are."""
         return False
@@ -121,7 +126,7 @@ class Kind(ABC):
 
 def infer(raw: Any) -> str:
     """The kind of data in memory. Raises DataError if none accepts it."""
-    for name in names("kind"):
+    for name in sorted(names("kind"), key=lambda name: name == "table"):  # which takes any list of rows
         if find("kind", name).accepts(raw):  # type: ignore[attr-defined]
             return name
     shape = getattr(raw, "shape", None)

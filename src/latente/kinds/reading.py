@@ -5,6 +5,8 @@
     .npy .npz of two dimensions                        -> np.ndarray
     .npy .npz of three or four, idx, a picture,
     a folder or .zip of pictures                       -> Pictures
+    .txt .jsonl, or a column of a table                -> Texts
+    .mid .abc, a folder or .zip of them, .json         -> Tunes
 
 Nothing here is trusted: whatever a file holds, the outcome is data, a DataError, or a
 ResourceError if this machine is too small. No pickle is read and nothing is unpacked to disk.
@@ -26,16 +28,21 @@ from .reading_arrays import Stored, idx_ndim, mapped, read_arrays, read_idx
 from .reading_bytes import ReadingErrors, require_room
 from .reading_columns import frame, listing
 from .reading_csv import read_csv
+from .reading_music import ENDINGS as MUSIC
+from .reading_music import has_music, read_music
 from .reading_pictures import ENDINGS, has_pictures, read_pictures
+from .reading_text import looks_like_numbers, of_table, read_jsonl, read_txt
 from .streams_arrow import column_names, damaged
 from .streams_table import gathered, open_table
+from .texts import Texts
+from .tunes import Tunes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Pictures", "guess_kind", "read"]
 
-Form = Literal["csv", "text", "parquet", "arrow", "array", "idx", "pictures"]
+Form = Literal["csv", "text", "jsonl", "parquet", "arrow", "array", "idx", "pictures", "music"]
 _FORMS: dict[str, Form] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -43,6 +50,8 @@ _FORMS: dict[str, Form] = {
     ".tsv.gz": "csv",
     ".txt": "text",  # a table only if the caller says so: most are prose
     ".txt.gz": "text",
+    ".jsonl": "jsonl",
+    ".jsonl.gz": "jsonl",
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
@@ -52,23 +61,32 @@ _FORMS: dict[str, Form] = {
     ".idx.gz": "idx",
     ".zip": "pictures",
     **dict.fromkeys(ENDINGS, "pictures"),
+    **dict.fromkeys((*MUSIC, ".json"), "music"),
 }
-_SUPPORTED = ".csv .tsv .csv.gz .parquet .arrow .feather .npy .npz .idx .zip " + " ".join(ENDINGS)
+_SUPPORTED = ".csv .tsv .csv.gz .parquet .arrow .feather .npy .npz .idx .zip .txt .jsonl .json " + " ".join(
+    MUSIC + ENDINGS
+)
+KINDS = ("table", "image", "series", "text", "music", "auto")
 _SCANNED = 10_000  # names looked at for a suggestion
 
 
 def guess_kind(path: str | os.PathLike[str]) -> str:
-    """ "table" or "image", from the file's name, or the dimensions of its array; DataError if it is neither."""
+    """ "table", "image", "text" or "music", by the file's name, or its array's dimensions; DataError if it is none."""
     with ReadingErrors(path):
         place = _existing(path)
         form = _form(place)
         if form == "array":
             plain = place.suffix.lower() == ".npy"  # its header tells
             return _kind_of(Stored(mapped(place)) if plain else read_arrays(place, lambda _: None))
-        if form == "text":
+        if form == "text" and looks_like_numbers(place):
             raise DataError(
-                f"{place.name} may be a table or a text", hint="say kind='table' if its lines are rows of cells"
+                f"{place.name} may be a table or a text",
+                hint="--kind table if its lines are rows of cells, or --kind text",
             )
+        if form in ("text", "jsonl"):
+            return "text"
+        if form == "music":
+            return "music"
         if form == "pictures" and (place.is_dir() or place.suffix.lower() == ".zip") and not has_pictures(place):
             raise _without_pictures(place)
         return "image" if form in ("idx", "pictures") else "table"
@@ -82,8 +100,11 @@ def read(
     delimiter: str | None = None,
     missing: tuple[str, ...] = ("?",),
     shape: Shape | None = None,
+    unit: str = "auto",
+    text_col: str = "",
+    grid: int = 4,
     note: Callable[[str], None] = lambda _: None,
-) -> "pd.DataFrame | np.ndarray | Pictures":
+) -> "pd.DataFrame | np.ndarray | Pictures | Texts | Tunes":
     """The data in a file or folder; `note` is told what a reader should know about how they were read.
 
     A CSV file's first row is its header unless one of its non-empty cells is a number
@@ -95,12 +116,22 @@ def read(
     aspect kept and their edges repeated, into the most common size, scaled down to a longer
     side of at most 64.
 
+    Of a .txt file each `unit` is an example: "line", "paragraph" (between empty lines), "sentence", or "auto": lines,
+    but sentences of prose whose paragraphs are wrapped. `text_col`: the column of a table, or the field of a JSON
+    object, that is a text; "" is the only one, or one with a usual name. Music is brought to a `grid` of so many steps
+    a quarter note; of a .json file that holds several parts, FILE.json:PART is one.
+
     Raises DataError for data that cannot be read or are of another kind, ConfigError for an
     option that cannot be, ResourceError if the data exceed the memory.
     """
     with ReadingErrors(path):
+        path, part = apart(path)
         place, form = located(path, kind, header, shape)
         raw: Any
+        if kind == "music" or form == "music":
+            return read_music(place, note=note, grid=grid, part=part)
+        if kind == "text" or form == "jsonl" or (kind == "auto" and form == "text"):
+            return _texts(place, form, header, delimiter, unit, text_col, note)
         if kind == "series" and form in ("array", "idx"):
             raw = (read_idx(place) if form == "idx" else read_arrays(place, note)).x
         elif place.is_dir() and form in ("csv", "parquet", "arrow"):
@@ -124,25 +155,53 @@ def read(
 
 def located(path: str | os.PathLike[str], kind: str, header: str, shape: Shape | None) -> tuple[Path, Form]:
     """The place of data and their form, which is of this kind unless it is an array's. Raises as `read` does."""
-    if kind not in ("auto", "table", "image", "series"):
-        raise ConfigError(
-            f"kind {kind!r} cannot be read here", hint="kinds read from files are: table, image, series, auto"
-        )
+    if kind not in KINDS:
+        raise ConfigError(f"kind {kind!r} cannot be read here", hint=f"kinds read from files are: {', '.join(KINDS)}")
     if header not in ("auto", "yes", "no"):
         raise ConfigError(f"header {header!r} is not known", hint="header is 'auto', 'yes' or 'no'")
     if shape is not None and (len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3)):
         raise ConfigError(f"pictures cannot have shape {shape}", hint="a shape is (height, width, 1 or 3)")
     place = _existing(path)
     form = _form(place)
-    if form == "text" and kind not in ("table", "series"):
-        guess_kind(place)  # says what to do
+    if form == "text" and kind == "auto":
+        guess_kind(place)  # says what to do of what may be a table
+    if form in ("jsonl", "music"):
+        require_kind(place, "text" if form == "jsonl" else "music", kind)
     if form in ("csv", "parquet", "arrow"):
-        require_kind(place, "table", "table" if kind == "series" else kind)
+        require_kind(place, "table", "table" if kind in ("series", "text") else kind)
     if form == "pictures":
         require_kind(place, "image", kind)
         if place.is_dir() and not has_pictures(place):
             raise _without_pictures(place)
     return place, form
+
+
+def _texts(
+    place: Path, form: Form, header: str, delimiter: str | None, unit: str, column: str, note: Callable[[str], None]
+) -> Texts:
+    """The texts of a place of kind text."""
+    if form == "text":
+        return read_txt(place, unit, note)
+    if form == "jsonl":
+        return read_jsonl(place, column, note)
+    if form not in ("csv", "parquet", "arrow"):
+        raise DataError(f"{place.name} holds no texts", hint="texts are read from .txt, .jsonl, or a table's column")
+    table: Any = read(place, "table", header=header, delimiter=delimiter, missing=(), note=note)
+    return of_table(table, column, place.name, note)
+
+
+def apart(path: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], str | None]:
+    """The path and the part of FILE.json:PART."""
+    file, _, part = os.fspath(path).rpartition(":")
+    return (file, part) if file.lower().endswith(".json") and not Path(path).exists() else (path, None)
+
+
+def form_of(path: str | os.PathLike[str]) -> str:
+    """The form of the data at a path, "" if there are none, or none that is known."""
+    try:
+        return _form(_existing(apart(path)[0]))
+    except (DataError, OSError):
+        return ""
 
 
 def table_files(folder: Path) -> list[Path]:
@@ -191,8 +250,12 @@ def _near(path: Path) -> str:
 def _form(path: Path) -> Form:
     if path.is_dir():
         files = [] if has_pictures(path) else table_files(path)
-        return _form(files[0]) if files else "pictures"
+        if files:
+            return _form(files[0])
+        return "music" if not has_pictures(path) and has_music(path) else "pictures"
     ending = _ending(path.name)
+    if ending == ".zip" and not has_pictures(path) and has_music(path):
+        return "music"
     if idx_ndim(path) and ending not in _FORMS:
         return "idx"
     if ending not in _FORMS:
@@ -256,5 +319,5 @@ def _known(name: str) -> bool:
 def require_kind(path: Path, found: str, wanted: str, more: str = "") -> None:
     """DataError if what a place holds is not of the wanted kind."""
     if wanted not in ("auto", found):
-        nouns = {"table": "a table", "image": "pictures", "series": "series"}
+        nouns = {"table": "a table", "image": "pictures", "series": "series", "text": "texts", "music": "music"}
         raise DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"--kind {found}")

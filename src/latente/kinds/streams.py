@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError, DataError
 from .pictures import Shape, target
-from .reading import located, read, require_kind, table_files
+from .reading import form_of, located, read, require_kind, table_files
 from .reading_bytes import ReadingErrors, free_memory
 from .reading_pictures import sampled
 from .sources import Source
@@ -23,6 +23,8 @@ from .streams_table import open_table
 
 __all__ = ["Source", "footprint", "open_source", "opened", "streamable"]
 
+# Kinds that are learned in memory.
+WHOLE = ("series", "text", "music")
 _LOOKED_AT = 32  # pictures whose headers are read for an estimate
 
 
@@ -76,14 +78,19 @@ def opened(
     """
     if stream not in ("auto", "yes", "no"):
         raise ConfigError(f"stream is 'auto', 'yes' or 'no', not {stream!r}")
-    if kind == "series":  # of which windows reach over any blocks
+    if in_memory(path, kind):
         if stream == "yes":
-            raise ConfigError("series are learned in memory", hint="--stream no")
+            raise ConfigError("series, texts and music are learned in memory", hint="--stream no")
         return read(path, kind, note=note, **options)
     large = stream == "auto" and streamable(path, kind) and footprint(path, kind) > free_memory() / 2
     if stream == "yes" or large:
         return open_source(path, kind, note=note, **options)
     return read(path, kind, note=note, **options)
+
+
+def in_memory(path: str | os.PathLike[str], kind: str) -> bool:
+    """Whether data are of a kind that is read whole: windows reach over any blocks, and a vocabulary is of all."""
+    return kind in WHOLE or (kind == "auto" and form_of(path) in ("text", "jsonl", "music"))
 
 
 def streamable(path: str | os.PathLike[str], kind: str = "auto") -> bool:

@@ -1,6 +1,8 @@
 """Results -> files, by the ending of the name; each is whole or not there.
 
 a table, a 1-D or 2-D array     .csv .tsv .parquet .arrow .feather .npy .npz .json
+texts                           .txt .jsonl, or as a table of one column
+tunes                           .mid .abc .wav .png (a piano roll) .json .npy .npz, a folder of .mid
 pictures                        .png (a grid)  .gif (there and back)  a folder  .npy .npz
 a dict                          .json, and .npz if it holds arrays
 """
@@ -18,18 +20,22 @@ import numpy as np
 from ..atomic import atomic_write
 from ..errors import ConfigError
 from .pictures import Pictures
+from .texts import Texts
+from .tunes import Tune, Tunes
+from .writing_music import write_music
 from .writing_pictures import animation, as_image, as_pictures, grid, write_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_What = Literal["table", "pictures", "dict"]
+_What = Literal["table", "pictures", "dict", "texts"]
 _HOLDS: dict[_What, tuple[str, ...]] = {
     "table": (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".npy", ".npz", ".json"),
     "pictures": (".png", ".gif", ".npy", ".npz"),
     "dict": (".json", ".npz"),
+    "texts": (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".json"),
 }
-_NOUNS: dict[_What, str] = {"table": "a table", "pictures": "pictures", "dict": "a dictionary"}
+_NOUNS: dict[_What, str] = {"table": "a table", "pictures": "pictures", "dict": "a dictionary", "texts": "texts"}
 
 
 def write(result: object, path: str | os.PathLike[str], *, names: Sequence[str] | None = None) -> list[Path]:
@@ -44,6 +50,8 @@ def write(result: object, path: str | os.PathLike[str], *, names: Sequence[str] 
     written. Raises ConfigError if the format cannot hold the result or the place cannot be
     written, ResourceError if the disk is full.
     """
+    if isinstance(result, (Tune, Tunes)):
+        return write_music(result, path)
     place = Path(path)
     what = what_of(result)
     ending = place.suffix.lower()
@@ -59,6 +67,8 @@ def write(result: object, path: str | os.PathLike[str], *, names: Sequence[str] 
         _write_pictures(as_pictures(result), place, ending)
     elif what == "dict":
         _write_dict(result, place, ending)
+    elif what == "texts":
+        _write_texts(list(result), place, ending)  # type: ignore[call-overload]
     else:
         _write_table(result, place, ending, names)
     return [place]
@@ -79,6 +89,8 @@ def what_of(result: object) -> _What:
         return "pictures"
     if isinstance(result, Mapping):
         return "dict"
+    if isinstance(result, (list, tuple, Texts)) and all(isinstance(one, str) for one in result):
+        return "texts"
     if isinstance(result, np.ndarray):
         if result.ndim in (1, 2) and result.dtype.names is None:
             return "table"
@@ -214,6 +226,23 @@ def _is_nullable(frame: "pd.DataFrame") -> bool:
 
 def _rows(frame: "pd.DataFrame") -> list[tuple[object, ...]]:
     return list(frame.itertuples(index=False, name=None))
+
+
+# Texts
+
+
+def _write_texts(texts: list[str], path: Path, ending: str) -> None:
+    """A text a line; one of several lines, which a .txt file cannot tell from two, with its ends written \\n."""
+    import pandas as pd
+
+    if ending == ".txt":
+        lines = "".join(text.replace("\n", "\\n") + "\n" for text in texts)
+    elif ending == ".jsonl":
+        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    else:
+        _write_table(pd.DataFrame({"text": texts}), path, ending, None)
+        return
+    atomic_write(path, lines.encode("utf-8", "backslashreplace"))
 
 
 # Dictionaries and arrays

@@ -264,6 +264,10 @@ class Flat(Model):
             features = self.encoder(batch)
         return features.float(), self.given(batch)
 
+    def told(self, batch: Batch) -> Tensor:
+        """What the head sees of each row. [b, width]"""
+        return _joined(*self._seen(batch))
+
     def posterior(self, features: Tensor) -> Posterior:
         """q(z|x) of rows that are features [b, ...] of the encoder's body already."""
         with self._low():
@@ -300,7 +304,7 @@ class Flat(Model):
             if hasattr(self.decoder, "start"):
                 self.decoder.start(self.encoder.features(batch))  # type: ignore[operator]
             if hasattr(self.head, "start"):
-                self.head.start(_joined(*self._seen(batch)))  # type: ignore[operator]
+                self.head.start(self.told(batch))  # type: ignore[operator]
             self.prior_module.start(self, batch)
             given = self.given(batch)
             if self.moves is not None and given is not None:

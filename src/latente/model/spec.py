@@ -94,6 +94,7 @@ class Train:
 class Spec:
     """Parts by role, and the training. `kind` and `nets` None: chosen from the data. use: what is learned beside the
     model when its training is over, or None. condition: the fitted table of what is given beside each row, or None.
+    asks: settings of whatever kind the data will be of.
     """
 
     kind: Any = None
@@ -105,6 +106,7 @@ class Spec:
     train: Train = field(default_factory=Train)
     condition: Any = None
     use: Any = None
+    asks: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         # A fitted kind holds a table's every level: names are what a reader of an estimator wants.
@@ -116,6 +118,8 @@ class Spec:
         parts = {role: None if getattr(self, role) is None else to_json(getattr(self, role)) for role in ROLES}
         if self.use is None:
             del parts["use"]
+        if self.kind is None and self.asks:
+            parts["kind"] = dict(self.asks)
         given = {} if self.condition is None else {"condition": to_json(self.condition)}
         return parts | {"train": {f.name: to_json(getattr(self.train, f.name)) for f in fields(Train)}} | given
 
@@ -127,14 +131,20 @@ class Spec:
         for key in document:
             if key not in (*ROLES, "train", "condition"):
                 raise ConfigError(f"a specification has no key {key!r}", hint=nearest(key, (*ROLES, "train")))
-        parts = {r: from_json(r, document[r]) for r in ROLES if document.get(r) is not None}
+        # A kind without a name: settings of the one that the data will have.
+        asks = document.get("kind")
+        asks = dict(asks) if isinstance(asks, dict) and "part" not in asks else {}
+        named = document | {"kind": None} if asks else document
+        parts = {r: from_json(r, named[r]) for r in ROLES if named.get(r) is not None}
         if document.get("condition") is not None:
             parts["condition"] = from_json("kind", document["condition"])
-        return cls(**parts, train=build(Train, document.get("train", {}), "train"))
+        return cls(**parts, asks=asks, train=build(Train, document.get("train", {}), "train"))
 
     def override(self, path: str, value: Any) -> "Spec":
         """This spec with one setting changed: override("objective.beta", 4.0), override("nets", "conv")."""
         head, _, key = path.partition(".")
+        if path == "kind" and self.asks and self.kind is None:
+            value = self._asked(value)
         document = self.to_json()
         if head not in (*ROLES, "train"):
             # `beta` is meant as `objective.beta`.
@@ -151,6 +161,20 @@ class Spec:
         else:
             document[head] = {**document[head], key: list(value) if isinstance(value, tuple) else value}
         return Spec.from_json(document)
+
+    def _asked(self, kind: Any) -> dict[str, Any]:
+        """A kind, by name or with settings of its own, with those that the recipe asks of it besides."""
+        document = {"part": kind} if isinstance(kind, str) else (kind if isinstance(kind, dict) else to_json(kind))
+        usual = to_json(find("kind", document["part"])())
+        for key, value in self.asks.items():
+            if key not in usual:
+                raise ConfigError(
+                    f"this recipe sets {key!r} of its kind, which kind {document['part']!r} does not have",
+                    hint="--recipe vae (recipe=)",
+                )
+            if document.get(key, usual[key]) == usual[key]:
+                document = document | {key: value}
+        return document
 
     def model(self, seed: int) -> Model:
         """The untrained model of a spec whose kind is fitted. Its weights depend on `seed` alone.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..kinds.base import Kind
 from ..model.batch import Batch
+from ..model.estimates import mutual_information
 from ..model.ladder import LadderPosterior
 from ..model.latents.base import Posterior
 from ..model.latents.codes import usage
@@ -102,6 +103,8 @@ def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "Hist
             found += _beside_pca(model, few, held_out, dim)
             found += _range(model, few, held_out, kind)
             found += _unscaled(model, held_out, kind)
+    if model.likelihood.sequential and not model.likelihood.whole and q.has_density:
+        found += _unheard(model, few, q)
     found += [
         *_codes(model, q),
         *_untold(model),
@@ -115,6 +118,22 @@ def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "Hist
     if found and max(found)[0] > REMARK:
         return texts[0], texts
     return _healthy(q, active, dim, history), texts
+
+
+def _unheard(model: Model, rows: Batch, q: Posterior) -> list[Finding]:
+    """Whether the decoder listens to the code: what a row costs by its own, and by another row's."""
+    generator = torch.Generator(rows.x.device).manual_seed(0)
+    z, told = q.sample(1, generator), model.given(rows)
+    own, other = (
+        float(-model.decode(code, told).seen(rows.x, rows.observed).sum(-1).mean())
+        for code in (z, z.roll(max(1, len(rows) // 2), 1))
+    )
+    nats = mutual_information(model, rows, generator)
+    text = f"the code says {nats:.1f} nats about a row (of {len(rows):,}, at most {math.log(len(rows)):.1f}); told by"
+    text = f"{text} another row's code a row costs {other - own:.1f} nats more"
+    if other - own < NOTHING:
+        return [(COLLAPSED, f"z does not matter: {text}. The decoder does without it: --recipe density has a floor")]
+    return [(REMARK, f"z matters: {text}")]
 
 
 def _few_rows(model: Model, history: "History") -> list[Finding]:
@@ -177,7 +196,9 @@ def _no_samples(model: Model, device: torch.device) -> list[Finding]:
 
 
 def _missed(model: Model, rows: Batch) -> float:
-    """The share of the variance over these rows that the model's means miss."""
+    """The share of the variance over these rows that the model's means miss; of tokens, which have none, 0."""
+    if not model.likelihood.whole:
+        return 0.0
     x, expected = baseline.features(model, rows)
     return float(np.square(x - expected).sum()) / max(float(np.square(x - x.mean(0)).sum()), 1e-12)
 
@@ -315,7 +336,7 @@ def _beside_pca(model: Model, few: Batch, held_out: Batch, dim: int) -> list[Fin
         held_out = held_out.rows(held_out.observed.flatten(1).all(1).nonzero().flatten())
     features = model.likelihood.features(few.x).flatten(1).cpu().numpy()
     # With as many components as features PCA is the identity: there is nothing to compare.
-    if len(held_out) < ENOUGH or dim >= features.shape[1]:
+    if len(held_out) < ENOUGH or dim >= features.shape[1] or not model.likelihood.whole:
         return []
     pca = baseline.of(features, dim, 0)
     x, expected = baseline.features(model, held_out)

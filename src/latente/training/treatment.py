@@ -80,7 +80,8 @@ def before(objective: Any, config: Train, model: Model) -> list[Act]:
         )
         acts.append(Act("warm-up", words, {"warmup": LONGEST_WARMUP}))
     # A code that is cheap is not given away.
-    dear = getattr(getattr(model, "head", None), "price", 1.0) == 1.0
+    head = getattr(model, "head", None)
+    dear = getattr(head, "price", 1.0) == 1.0 and not getattr(head, "floored", False)
     if model.likelihood.sequential and _free(objective) and dear:
         nats = floor("sequential", model.dim)
         words = (

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..estimator import Autoencoder, _seed
+from ..kinds.sequences import Sequences
 from ..kinds.sources import Source
 from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
@@ -22,6 +23,7 @@ from ..training.doctor import active_units
 from ..training.progress import Passed
 from . import curves
 from .fidelity import of_samples
+from .sequences import OfTokens
 
 # Rows that annealed importance sampling is done on: a thousand times the work of a row's importance-weighted estimate.
 FEW = 100
@@ -49,6 +51,7 @@ def evaluate(
     generator = torch.Generator().manual_seed(seed)
     few, many = (Few(size, torch.Generator().manual_seed(seed)) for size in (FEW, MANY))
     moments = curves.Moments() if rate_distortion else None
+    tokens = OfTokens(ae, generator) if isinstance(ae.schema_, Sequences) else None
     parts, codes, volume = [], [], []
     by_dim: Tensor | None = None  # the KL of each dimension, summed over rows, where it has a closed form
     density, discrete, cells = True, True, 0
@@ -73,6 +76,8 @@ def evaluate(
         spread += float(np.square(x - ae._baseline.mean).sum())
         few.add(batch)
         many.add(batch)
+        if tokens is not None:
+            tokens.add(batch)
         if moments is not None:
             moments.add(x, complete=bool(as_mask(batch).all()))
         passed(len(batch))
@@ -92,6 +97,8 @@ def evaluate(
         "log_volume": float(torch.cat(volume).mean()),
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
+    if tokens is not None:
+        figures |= tokens.figures(figures.get("iw_nll", math.nan), seed)
     if ais:
         passed.say(f"annealed importance sampling: {len(few.batch)} rows, {ais} chains, {steps} steps")
         figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)

@@ -1,5 +1,6 @@
 """Raw data for a verb: loaded from a path, with their labels apart; and single rows of them."""
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ import pandas as pd
 
 from ..errors import ConfigError, DataError
 from ..estimator import read_noted
+from ..kinds.base import DataWarning
 from ..kinds.reading import read
+from ..kinds.reading_text import of_table
 from ..kinds.sources import Source
 
 
@@ -28,13 +31,27 @@ class Loaded:
 
 
 def load(
-    data: Any, kind: str = "auto", header: str = "auto", label_col: str | None = None, stream: str = "auto"
+    data: Any,
+    kind: str = "auto",
+    header: str = "auto",
+    label_col: str | None = None,
+    stream: str = "auto",
+    text_col: str | None = None,
+    unit: str | None = None,
 ) -> Loaded:
-    """Data in memory as they are, or from a path, read or streamed; without `label_col`, which is kept apart."""
+    """Data in memory as they are, or from a path, read or streamed; without `label_col`, which is kept apart.
+
+    text_col, unit: of texts, see `kinds.reading.read`; either says that these are some.
+    """
     name, path = "data", None
+    asked: dict[str, Any] = {n: v for n, v in (("text_col", text_col), ("unit", unit)) if v is not None}
+    if asked and kind == "auto":
+        kind = "text"
+    if text_col is not None and hasattr(data, "columns"):
+        data = of_table(data, text_col, name, lambda text: warnings.warn(text, DataWarning, stacklevel=4))
     if isinstance(data, (str, Path)):
         name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
-        data = read_noted(data, kind, stream, header=header)
+        data = read_noted(data, kind, stream, header=header, **asked)
     if isinstance(data, Source):
         if label_col is None:
             return Loaded(data, None, name, path)
@@ -53,6 +70,8 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
     """One row as raw data of one row: "FILE", "FILE:N", or a row in memory. steps: of a series, how many from N on are
     one.
     """
+    if kind == "text" and isinstance(data, str) and not _is_place(data):
+        return [data]
     if isinstance(data, (str, Path)):
         text, _, at = str(data).rpartition(":")
         path, index = (
@@ -63,8 +82,8 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
         rows = read(path, kind, note=lambda text: None, **options)
         if index >= len(rows):
             raise DataError(f"{path} has {len(rows):,} rows, and row {index} was asked for (the first is 0)")
-        return one(rows, index, 1 if getattr(rows, "ndim", 2) == 3 else steps)
-    if kind == "series":
+        return one(rows, index, steps if kind == "series" and getattr(rows, "ndim", 2) != 3 else 1)
+    if kind in ("series", "text", "music"):
         return data
     if isinstance(data, pd.Series):
         return data.to_frame().T
@@ -72,6 +91,12 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
     return (
         array[None] if not hasattr(data, "columns") and array.ndim in (1, 2, 3) and not _is_batch(array, kind) else data
     )
+
+
+def _is_place(text: str) -> bool:
+    """Whether a word on the command line is a file, or FILE:N, and not a text itself."""
+    head, _, at = text.rpartition(":")
+    return len(text) < 4096 and any(p and Path(p).exists() for p in (text, head if at.isdigit() else ""))
 
 
 def one(rows: Any, index: int, steps: int = 1) -> Any:

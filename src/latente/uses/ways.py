@@ -1,15 +1,18 @@
 """Ways through a latent space: from one code to another, and along each of its dimensions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from ..errors import ConfigError, DataError
 from ..estimator import ROWS, Autoencoder
 from ..kinds.given import apart, cells
 from ..kinds.given import between as along
+from ..kinds.reading import read
 
 # Frames between two pictures of a sheet, in an animation.
 FINE = 6
@@ -125,3 +128,18 @@ def numbers_of(ae: Autoencoder, told: pd.DataFrame | None) -> torch.Tensor | Non
     if told is None or ae.condition_ is None or ae.model_.condition is None:
         return None
     return ae.model_.condition(cells(ae.condition_, told))
+
+
+def moved(ae: Autoencoder, data: Any, direction: Any, strength: float) -> Any:
+    """See `latente.apply`."""
+    if isinstance(direction, (str, Path)):
+        direction = read(direction, "table", note=lambda text: None)
+    numbers = np.asarray(direction, dtype=np.float64).reshape(-1)
+    if len(numbers) != ae._n_features_out or not np.isfinite(numbers).all():
+        raise DataError(
+            f"the direction has {len(numbers)} numbers, and the latent space {ae._n_features_out} dimensions",
+            hint="latente vector MODEL A B -o direction.npy",
+        )
+    if not np.isfinite(strength):
+        raise ConfigError(f"strength must be a number, not {strength!r}")
+    return decoded(ae, (ae.transform(data) + strength * numbers).astype(np.float32))

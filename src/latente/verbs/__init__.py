@@ -18,9 +18,9 @@ class Mark:
 
 MODEL = Mark("MODEL", "a model file or a run folder")
 RUN = Mark("RUN", "a run folder")
-DATA = Mark("DATA", "a file, or a folder or zip of pictures")
+DATA = Mark("DATA", "a file, or a folder or zip of pictures or tunes")
 CODES = Mark("CODES", "a table of codes, as encode writes it")
-ROW = Mark("ROW", "a file's first row or picture, or FILE:N for its row N (from 0)")
+ROW = Mark("ROW", "a file's first row, picture or tune, FILE:N for its row N (from 0), or a text itself")
 
 
 def names() -> list[str]:

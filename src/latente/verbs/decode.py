@@ -14,6 +14,8 @@ def decode(
     *,
     of: Annotated[str, "what is shown of p(x|z): mean, mode, or sample (one draw)"] = "mean",
     given: Annotated[str | None, "of a conditional model, what is given: plan=gold,age=60; the rest is unknown"] = None,
+    temperature: Annotated[float, "texts and tunes, of sample: see `sample`"] = 1.0,
+    top_p: Annotated[float, "texts and tunes, of sample: see `sample`"] = 1.0,
     seed: Annotated[int, "seed of the draws"] = 0,
 ) -> Any:
     """Codes to rows or pictures, in the training data's columns, types and ranges.
@@ -28,4 +30,4 @@ def decode(
         # A file may carry labels or deviations beside the codes: those are called z0, z1, …
         named = [c for c in codes.columns if str(c)[:1] == "z" and str(c)[1:].isdigit()]
         codes = codes[named] if named else codes
-    return model.decode(codes, of, seed, given)
+    return model.decode(codes, of, seed, given, temperature=temperature, top_p=top_p)

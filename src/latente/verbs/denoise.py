@@ -20,6 +20,7 @@ def denoise(
 ) -> Any:
     """Rows without their noise: E[clean x | seen x], the mean of p(x|z) averaged over draws from q(z|seen x).
 
+    Of texts and tunes it is what `reconstruct` gives, since tokens have no mean.
     Averaging over the posterior is what minimises squared error, where `reconstruct` decodes one code. A recipe with a
     corruption ('denoising') is trained for it. Missing cells come back filled. Raises DataError if the data do not fit.
     """
@@ -29,6 +30,9 @@ def denoise(
 
     if samples < 1:
         raise ConfigError(f"samples must be 1 or more, not {samples}")
+    model._require_fitted()
+    if not model.model_.likelihood.whole:
+        return model.reconstruct(data)  # tokens have no mean to take over draws
     generator = torch.Generator().manual_seed(seed)
     clean = []
     with torch.no_grad():

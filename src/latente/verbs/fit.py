@@ -17,15 +17,20 @@ def fit(
     *,
     recipe: Annotated[
         str,
-        f"a recipe's name ({' '.join(RECIPES)}), a file, or auto: tabular for a table of named columns, else vae",
+        f"a recipe's name ({' '.join(RECIPES)}), a file, or auto: tabular for a table of named columns, density for "
+        "texts and tunes, else vae",
     ] = "auto",
-    kind: Annotated[str, "table, image, series, or auto: table or image, what the data look like"] = "auto",
+    kind: Annotated[str, "table, image, series, text, music, or auto: what the data look like"] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
     condition_col: Annotated[
         list[str] | None,
         "a column that is given and not modelled, for `sample --given`; of pictures 'label': the folder",
     ] = None,
+    text_col: Annotated[
+        str | None, "texts: the column of a table, or the field of JSON lines, that is the text"
+    ] = None,
+    unit: Annotated[str | None, "texts: what of a .txt file is an example: line, paragraph or sentence"] = None,
     epochs: Annotated[int | None, "passes over the rows; planned from their number unless given"] = None,
     time_limit: Annotated[
         str | None,
@@ -50,7 +55,7 @@ def fit(
     quiet: Annotated[bool, "no progress line"] = False,
     output: "Annotated[str | Path | None, 'a run folder, or a .safetensors file for the model alone']" = None,
 ) -> "Autoencoder":
-    """Learn a latent space from a table, from pictures or from series.
+    """Learn a latent space from a table, from pictures, series, texts or tunes.
 
     The fitted model; with `output`, a run folder beside it: run.json, spec.json, metrics.jsonl, model.safetensors,
     latent.parquet, log.txt, checkpoints, and pictures of pictures. `resume` goes on with a run that was stopped.
@@ -82,6 +87,7 @@ def fit(
     started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
     options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col, "stream": stream}
+    options |= {"text_col": text_col, "unit": unit}
     ae = Autoencoder(
         recipe,
         dim=dim,

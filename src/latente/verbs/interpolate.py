@@ -17,8 +17,8 @@ def interpolate(
     *,
     steps: Annotated[int, "rows or pictures on the way, both ends included"] = 9,
 ) -> Any:
-    """Decoded codes on the way from a to b: rows of a table, pictures, or windows of series (FILE:N is the one from
-    row N on).
+    """Decoded codes on the way from a to b: rows of a table, pictures, texts (a file, FILE:N, or the text itself),
+    tunes, or windows of series (FILE:N is the one from row N on).
 
     For a Gaussian latent the way is a great circle, whose points are as far from the origin as draws from the prior
     are: a straight line would cross the middle, where there are none (White 2016, arXiv:1609.04468). For a point latent
@@ -40,11 +40,15 @@ def interpolate(
 
 
 def save(result: Any, target: "Path", model: "Autoencoder", a: Any, b: Any, **options: Any) -> "list[Path]":
-    """Write the way: a table's rows as any table; pictures as a strip (.png) with an animation (.gif) beside it."""
+    """Write the way: a table's rows as any table; pictures as a strip (.png) with an animation (.gif) beside it; tunes
+    as .mid, one after the other, with a picture of their rolls (.png) beside it.
+    """
     from ..kinds.writing import strip, write
     from ..uses.pictures import rgb
     from ..uses.ways import FINE
 
+    if model.schema_.name == "music" and target.suffix in (".png", ".mid"):
+        return write(result, target.with_suffix(".mid")) + write(result, target.with_suffix(".png"))
     if model.schema_.name != "image" or target.suffix not in (".png", ".gif"):
         return write(result, target)
     frames = interpolate(model, a, b, **{**options, "steps": (len(result) - 1) * FINE + 1})

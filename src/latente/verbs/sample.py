@@ -20,6 +20,14 @@ def sample(
     through_code: Annotated[bool, "recipe tabular: draw a code first, and the columns given it"] = False,
     start: Annotated[Any, "series: rows from which each new one goes on"] = None,
     steps: Annotated[int | None, "with start: how many; unless given, a window"] = None,
+    temperature: Annotated[
+        float, "texts and tunes: below 1 the likelier tokens are drawn more often; 0: only those"
+    ] = 1.0,
+    top_p: Annotated[float, "texts and tunes: draw from the likeliest tokens that have this share together"] = 1.0,
+    like_data: Annotated[bool, "texts and tunes: no token follows one that it never follows in the data"] = False,
+    training: Annotated[
+        Any, "texts and tunes: of each sample find the nearest of these rows, and say which are copies"
+    ] = None,
     seed: Annotated[int, "seed of the draws"] = 0,
 ) -> Any:
     """New rows, pictures or series, with the training data's columns, order, types, levels and ranges.
@@ -27,6 +35,9 @@ def sample(
     z is drawn from the prior. From Python, `given` may be a dict. Rows of recipe tabular are drawn column by column
     without a code, which is nearer to the data, unless `through_code`. There ranges (age>60, hours=20..40) and sets
     (plan=gold|plus) can be given too; where rows must be drawn again until they fit, a note says how many were.
+
+    Of texts with `training`, a table: text, nearest (the number of the training row), likeness (the share of the tokens
+    that they have in common; 1 is a copy).
 
     Of series each is a window, or, with `start`, one of n ways in which those rows may go on.
 
@@ -47,7 +58,29 @@ def sample(
         from ..uses.balance import balanced
 
         return balanced(model, n, balance, seed, given)
-    return model.sample(n, random_state=seed, of=of, given=given, through_code=through_code or None)
+    new = model.sample(
+        n,
+        random_state=seed,
+        of=of,
+        given=given,
+        through_code=through_code or None,
+        temperature=temperature,
+        top_p=top_p,
+        like_data=like_data,
+    )
+    if training is None:
+        return new
+    import warnings
+
+    from ..kinds.base import DataWarning
+    from ..uses.neighbours import copies, told
+
+    found = copies(model, new, training)
+    warnings.warn(told(found), DataWarning, stacklevel=2)
+    if isinstance(new, list):
+        found.insert(0, "text", new)
+        return found
+    return new
 
 
 def _alone(n: int, **others: Any) -> None:

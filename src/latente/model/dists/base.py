@@ -3,11 +3,31 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..batch import Batch
+
+
+@dataclass(frozen=True)
+class Bend:
+    """How draws of a sequence differ from its density: log p is divided by `temperature`, then of the tokens those are
+    kept that have `top_p` together, the likeliest first (Holtzman et al. 2020, arXiv:1904.09751). follows: bool
+    [tokens, tokens], which may follow which; None: any.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    follows: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 100:
+            raise ConfigError(f"temperature must be from 0 (the likeliest) to 100, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must be a share above 0, up to 1, not {self.top_p}", hint="--top-p 0.9")
 
 
 class Dist(ABC):
@@ -46,6 +66,12 @@ class Dist(ABC):
     def sample(self, generator: torch.Generator | None) -> Tensor:
         """One draw of each cell."""
 
+    def bent(self, bend: "Bend") -> "Dist":
+        """This distribution with other draws. Raises ConfigError where a cell does not wait for those before it."""
+        raise ConfigError(
+            "temperature, top_p and like_data are for draws of texts and tunes", hint="leave them out for this model"
+        )
+
 
 class Likelihood(nn.Module, ABC):
     """Decoder output -> Dist. `out_shape` is what it wants of the decoder for one row."""
@@ -53,6 +79,7 @@ class Likelihood(nn.Module, ABC):
     out_shape: tuple[int, ...]
     sequential = False  # whether each cell is given those before it: such a decoder can do without a code
     low_precision = False  # whether nets of its own compute in bfloat16
+    whole = True  # whether features are all of a row, so that `from_features` gives it back
     measured = False  # whether a running statistic (a closed-form scale) is kept, and to be settled after training
     continuous: Tensor  # bool [*cells]: which cells are real numbers, in units of about one
 

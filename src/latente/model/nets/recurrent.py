@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...parts import part, require
+from .gru import Gru
 from .layers import Offset
+from .ragged import Ragged
 
 
 class _Reader(nn.Module):
@@ -40,6 +42,53 @@ class _Writer(nn.Module):
         return self.out(states).transpose(1, 2).unflatten(2, self.shape[1:])
 
 
+class _TokenReader(nn.Module):
+    """Cells of rows of different lengths -> the mean of the states and the last one, both ways through the row."""
+
+    def __init__(self, inputs: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Gru(inputs if i == 0 else width, width) for i in range(layers)])
+
+    def forward(self, x: Tensor, rows: Ragged) -> Tensor:
+        """x [cells, inputs], packed. [n, 2·width]"""
+        for gru in self.layers:
+            x = gru(x, rows)
+        total = x.new_zeros(len(rows.lengths), x.shape[1]).index_add(0, rows.row, x)
+        return torch.cat([total / rows.lengths[:, None], rows.ends(x)], -1)
+
+
+class _TokenWriter(nn.Module):
+    """Cells, each given those before it, and what it is told: at first, and at every step."""
+
+    def __init__(self, inputs: int, told: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Gru(inputs if i == 0 else width, width) for i in range(layers)])
+        self.first = nn.Linear(told, layers * width)
+        self.more = nn.Linear(told, 3 * width, bias=False)
+
+    def forward(self, x: Tensor, first: Tensor, told: Tensor, rows: Ragged) -> Tensor:
+        """x [cells, inputs], packed: the cell before each; first [n, told]; told: the same [n, told], or of each cell
+        its own [cells, told]. [cells, width]
+        """
+        more = self.more(told)
+        more = more if len(told) == len(x) else more.index_select(0, rows.row)
+        for gru, h in zip(self.layers, self.begin(first), strict=True):
+            x, more = gru(x, rows, h, more), None
+        return x
+
+    def begin(self, told: Tensor) -> list[Tensor]:
+        """The states before the first cell. [n, width] each"""
+        return list(torch.tanh(self.first(told)).chunk(len(self.layers), -1))
+
+    def step(self, x: Tensor, told: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One more cell of each row: what `forward` gives there, and the states."""
+        more, after = self.more(told), []
+        for gru, h in zip(self.layers, state, strict=True):
+            x, more = gru.step(x, h, more), None  # type: ignore[operator]
+            after.append(x)
+        return x, after
+
+
 @part("nets", "recurrent")
 @dataclass(frozen=True)
 class Recurrent:
@@ -61,6 +110,14 @@ class Recurrent:
         """From z [b, dim] to [b, *shape]."""
         self._require(shape)
         return nn.Sequential(_Writer(dim, shape, self.width, self.layers), Offset(shape))
+
+    def reader(self, inputs: int, steps: int) -> tuple[nn.Module, int]:
+        """(packed cells of tokens, rows) -> features, and their width."""
+        return _TokenReader(inputs, self.width, self.layers), 2 * self.width
+
+    def writer(self, inputs: int, told: int, steps: int) -> tuple[nn.Module, int]:
+        """Tokens one after the other, and the width of what it gives of each."""
+        return _TokenWriter(inputs, told, self.width, self.layers), self.width
 
     def _require(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 2:
