@@ -2,9 +2,6 @@
 
 import itertools
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_cli import run as latente
 
 import latente as lt
 from latente.errors import ConfigError, DataError
@@ -43,11 +41,6 @@ def saved(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "captions.safetensors"
     model.save(path)
     return path
-
-
-def latente(*arguments, cwd=None):
-    command = [str(Path(sys.executable).parent / "latente"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=120)
 
 
 # ── files ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -339,30 +332,30 @@ def test_the_command_line_goes_the_whole_way(saved, tmp_path):
     (tmp_path / "men.txt").write_text("\n".join(t for t in CAPTIONS if t.startswith("a man")))
     (tmp_path / "dogs.txt").write_text("\n".join(t for t in CAPTIONS if t.startswith("two dogs")))
     way = latente("interpolate", saved, "two dogs runs at home .", "a man sings on a street .", "--steps", 5)
-    assert way.returncode == 0, way.stderr
-    assert len(way.stdout.splitlines()) == 5
-    assert latente("vector", saved, "men.txt", "dogs.txt", "-o", "v.npy", cwd=tmp_path).returncode == 0
+    assert way.code == 0, way.err
+    assert len(way.out.splitlines()) == 5
+    assert latente("vector", saved, "men.txt", "dogs.txt", "-o", "v.npy", cwd=tmp_path).code == 0
     moved = latente("apply", saved, "men.txt", "v.npy", "--strength", 2, cwd=tmp_path)
-    assert moved.returncode == 0, moved.stderr
-    assert len(moved.stdout.splitlines()) == 20
+    assert moved.code == 0, moved.err
+    assert len(moved.out.splitlines()) == 20
     drawn = latente("sample", saved, "-n", 7, "--temperature", 0.5, "--top-p", 0.9, "-o", "new.txt", cwd=tmp_path)
-    assert drawn.returncode == 0, drawn.stderr
+    assert drawn.code == 0, drawn.err
     assert len((tmp_path / "new.txt").read_text(encoding="utf-8").splitlines()) == 7
     near = latente("neighbours", saved, "a man sings at home .", "--among", "dogs.txt", "-k", 2, cwd=tmp_path)
-    assert near.returncode == 0, near.stderr
-    assert near.stdout.splitlines()[0] == "row,distance,text"
+    assert near.code == 0, near.err
+    assert near.out.splitlines()[0] == "row,distance,text"
 
 
 def test_a_fit_from_the_command_line_and_its_run_folder(tmp_path):
     (tmp_path / "captions.txt").write_text("\n".join(CAPTIONS), encoding="utf-8")
     options = ["--set", "nets.width=16", "--set", "train.steps=5", "--quiet", "--seed", 0]
     done = latente("fit", "captions.txt", "-o", "run", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert len(pd.read_parquet(tmp_path / "run" / "latent.parquet")) == len(CAPTIONS)
     about = latente("info", "run", cwd=tmp_path)
-    assert "text" in about.stdout
+    assert "text" in about.out
     pd.DataFrame({"story": CAPTIONS, "n": range(len(CAPTIONS))}).to_csv(tmp_path / "s.csv", index=False)
     done = latente("fit", "s.csv", "--text-col", "story", "-o", "csv", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     scored = latente("score", "csv", "s.csv", "--samples", 2, cwd=tmp_path)
-    assert len(scored.stdout.splitlines()) == len(CAPTIONS) + 1, scored.stderr
+    assert len(scored.out.splitlines()) == len(CAPTIONS) + 1, scored.err

@@ -13,9 +13,10 @@ from torch import Tensor
 from ..errors import DataError
 from ..model.batch import Batch
 from ..model.dists.tokens import END, OWN, PAD
+from ..model.nets.recurrent import Recurrent
 from ..model.noise import uniform
 from ..parts import part, require
-from .base import DataWarning
+from .base import DataWarning, Nets
 from .sequences import Sequences, batch_of
 from .tunes import Tune, Tunes, cut, is_melody, melody, of_notes, of_roll
 
@@ -120,15 +121,15 @@ class Music(Sequences):
         return kind.seen(batch_of(rows, kind.steps))
 
     def windows(self, tunes: Iterable[Tune]) -> list[tuple[int, Tune]]:
-        """The windows of tunes, each with the number of its tune; the last of a tune is what is left, if it is half a
-        window or all there is.
+        """The windows of tunes, each with the number of its tune. The last of a tune is what is left of it; less than
+        half a window after the others is left out.
         """
         found = []
         for number, whole in enumerate(tunes):
             tune = melody(whole) if self.form == "melody" else whole
             for start in range(0, max(1, tune.steps), self.stride):
-                left = tune.steps - start
-                if start == 0 or 2 * left >= self.window:
+                covered = start - self.stride + self.window >= tune.steps
+                if start == 0 or (not covered and 2 * (tune.steps - start) >= self.window):
                     found.append((number, cut(tune, start, start + self.window)))
         return found
 
@@ -207,7 +208,8 @@ class Music(Sequences):
         found: list[Tune] = []
         for number, tune in enumerate(tunes):
             parts = [w for at, w in zip(numbers, self.restore(x), strict=True) if at == number]
-            cuts = [cut(w, 0, self.stride) for w in parts[:-1]] + parts[-1:]
+            rest = tune.steps - self.stride * (len(parts) - 1)
+            cuts = [cut(w, 0, self.stride) for w in parts[:-1]] + [cut(w, 0, rest) for w in parts[-1:]]
             pitch, length = (np.concatenate([getattr(c, name) for c in cuts]) for name in ("pitch", "length"))
             start = np.concatenate([c.start + i * self.stride for i, c in enumerate(cuts)])
             about: Any = {"grid": self.grid, "bar": tune.bar, "tempo": tune.tempo, "struck": self.struck}
@@ -228,6 +230,11 @@ class Music(Sequences):
         allowed[np.ix_(sounds, sounds)] = key[sounds][:, None] > key[sounds]
         allowed[sounds, END] = False
         return allowed
+
+    @property
+    def nets(self) -> Nets:
+        # Which chord comes next asks for more than which note does.
+        return Recurrent(256 if self.form == "voices" else 128)
 
     @property
     def clock(self) -> tuple[int, int]:

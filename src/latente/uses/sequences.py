@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +75,7 @@ def variety(ae: Autoencoder, seed: int) -> dict[str, float]:
         rows = ae.model_.decode(ae.model_.prior().sample(NEW, generator)).sample(generator).long().numpy()
     found = {}
     for n in (1, 2):
-        grams = [tuple(g) for row in rows for g in np.lib.stride_tricks.sliding_window_view(row[row >= END], n)]
+        lists = [row[row >= END].tolist() for row in rows]
+        grams = [tuple(row[i : i + n]) for row in lists for i in range(len(row) - n + 1)]
         found[f"distinct_{n}"] = len(set(grams)) / max(1, len(grams))
     return found | {"distinct_rows": len({row.tobytes() for row in rows}) / len(rows)}
