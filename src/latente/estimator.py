@@ -22,6 +22,7 @@ from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.given import apart, cells, chosen, together
 from .kinds.pictures import Pictures
+from .kinds.reading import form_of
 from .kinds.sources import Read, Source
 from .kinds.streams import opened
 from .kinds.table import Table, as_frame, from_arrow, is_arrow
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 100
 # Kinds whose decoder sees what came before, and can do without a code.
 SEQUENCES = ("text", "music")
+KINDS_OF = {"text": "text", "jsonl": "text", "music": "music"}
 # Rows that go through the nets at once when a fitted model is used.
 ROWS = 1024
 
@@ -158,7 +160,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
-        self._recipe = "vae" if self.recipe == "auto" else self.recipe
+        self._recipe = self._planned(X) if self.recipe == "auto" else self.recipe
         spec = self._spec(seed)
         if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name:
             raise ConfigError(
@@ -166,12 +168,11 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 hint="--recipe vae (recipe=)",
             )
         raw = self._raw(X, spec.kind, reset=True)
-        found = raw.kind if isinstance(raw, Source) else (spec.kind.name if spec.kind else infer(raw))
-        if self.recipe == "auto" and (found in SEQUENCES or self._is_tabular(raw)):
-            self._recipe = "density" if found in SEQUENCES else "tabular"
+        if self.recipe == "auto" and self._is_tabular(raw):
+            self._recipe = "tabular"
             spec = self._spec(seed)
         if spec.kind is None:
-            spec = spec.override("kind", found)
+            spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
@@ -219,6 +220,15 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt
         return self
+
+    def _planned(self, X: Any) -> str:
+        """The recipe for data before they are read: "density" for texts and tunes, and "vae", till more is known."""
+        kind = getattr(self.kind, "name", self.kind["part"] if isinstance(self.kind, dict) else self.kind)
+        if kind == "auto" and isinstance(X, (str, Path)):
+            kind = KINDS_OF.get(form_of(X), kind)
+        elif kind == "auto" and _has_form(X):
+            kind = infer(X)
+        return "density" if kind in SEQUENCES else "vae"
 
     def _is_tabular(self, raw: Any) -> bool:
         """Whether `raw` is a table of named columns and nothing was chosen that recipe "tabular" chooses itself."""

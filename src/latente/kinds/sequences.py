@@ -24,7 +24,7 @@ from .base import Built, Kind, Nets
 # Units of the layers that know each place, where z is told of each step, and numbers that it then says to it.
 PLACES, MAPS = 512, 32
 # Tokens of a training batch, and rows from the fewest to the most.
-TOKENS, BATCHES = 2048, (16, 128)
+TOKENS, BATCHES = 4096, (16, 128)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sequences(Kind):
     told: Literal["whole", "steps"] = "whole"
     width: int = 64
     word_dropout: float = 0.0
-    dropout: float = 0.0
+    dropout: float | None = None
     pairs: str = ""
     usual: int = 0
 
@@ -48,6 +48,11 @@ class Sequences(Kind):
     @abstractmethod
     def size(self) -> int:
         """Tokens of the vocabulary."""
+
+    @property
+    def left_out(self) -> float:
+        """The dropout of data of this kind, unless another is asked for."""
+        return 0.0
 
     @property
     def grammar(self) -> np.ndarray | None:
@@ -72,7 +77,7 @@ class Sequences(Kind):
 
     @property
     def batch(self) -> int | None:
-        # Some two thousand tokens: fewer make small products, more make few steps of a small corpus.
+        # Some four thousand tokens: fewer make small products, more make few steps of a small corpus.
         return int(np.clip(TOKENS // max(1, self.usual), *BATCHES)) // 8 * 8
 
     def seen(self, batch: Batch) -> Self:
@@ -103,7 +108,7 @@ class Sequences(Kind):
             maps=2 * self.width if self.told == "whole" else MAPS,
             told=self.told,
             word_dropout=self.word_dropout,
-            dropout=self.dropout,
+            dropout=self.left_out if self.dropout is None else self.dropout,
             tick=self.clock[0],
             period=self.clock[1],
         )
