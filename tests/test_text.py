@@ -325,6 +325,57 @@ def test_temperature_is_for_sequences():
             ae.sample(2, **bent)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ae: lt.impute(ae, CAPTIONS[:2]), "no gaps to fill"),
+        (lambda ae: lt.export(ae, output="m.onnx"), "read and written in steps"),
+        (lambda ae: lt.Autoencoder(kind="text", dp_epsilon=4, steps=2).fit(CAPTIONS), "each row's own gradient"),
+        (lambda ae: lt.Autoencoder("geco", kind="text", steps=2).fit(CAPTIONS), "squared errors"),
+        (lambda ae: lt.Autoencoder("anomaly", kind="text", steps=2).fit(CAPTIONS), "committee cannot read tokens"),
+        (lambda ae: lt.Autoencoder("reconstruct", steps=2).fit(np.zeros((9, 2))), "which kind 'table' does not have"),
+        (lambda ae: lt.neighbours(ae, CAPTIONS[0]), "no rows to look among"),
+        (lambda ae: lt.neighbours(ae, CAPTIONS[0], among=CAPTIONS, k=101), "k must be from 1 to 100"),
+        (lambda ae: lt.evaluate(ae, CAPTIONS, target="x"), "add --synthetic"),
+    ],
+)
+def test_what_texts_cannot_have_done_is_refused_with_a_way_out(model, call, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        call(model)
+    assert caught.value.hint
+
+
+def test_odd_texts_are_texts(model):
+    with pytest.warns(DataWarning, match="not seen"), pytest.warns(DataWarning, match="were cut"):
+        assert model.transform(["👍🏽", "", "a" * 9000]).shape == (3, 8)
+    for bad in ([None], [1, 2], [], [["a"]]):
+        with pytest.raises(DataError, match="list of strings"):
+            model.transform(bad)
+
+
+def test_labels_stay_beside_the_codes_of_texts(tmp_path):
+    frame = pd.DataFrame({"story": [*CAPTIONS[:20], None], "who": [t.split()[0] for t in CAPTIONS[:20]] + ["x"]})
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    options = ["--set", "nets.width=8", "--set", "train.steps=3", "--quiet", "-o", "run"]
+    done = latente("fit", "s.csv", "--text-col", "story", "--label-col", "who", *options, cwd=tmp_path)
+    assert done.code == 0, done.err
+    codes = pd.read_parquet(tmp_path / "run" / "latent.parquet")
+    assert codes["label"].tolist() == frame["who"][:20].tolist()
+    assert len((tmp_path / "run" / "samples.txt").read_text(encoding="utf-8").splitlines()) == 40
+    assert (tmp_path / "run" / "ways.txt").exists()
+
+
+def test_a_folder_of_text_files_is_a_text_each(tmp_path):
+    (tmp_path / "poems").mkdir()
+    for i, text in enumerate(("uno\ndos", "tres", "")):
+        (tmp_path / "poems" / f"{i}.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "poems" / "x.txt").write_bytes(b"a\x00b")
+    notes = []
+    assert list(read(tmp_path / "poems", note=notes.append)) == ["uno\ndos", "tres"]
+    assert "2 file(s) are left out" in notes[0]
+    assert guess_kind(tmp_path / "poems") == "text"
+
+
 # ── the command line ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

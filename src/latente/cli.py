@@ -61,7 +61,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 
 def _command(name: str) -> Callable[..., None]:
     module = importlib.import_module(f"latente.verbs.{name}")
-    verb = getattr(module, name)
+    verb, column = getattr(module, name), getattr(module, "COLUMN", "score")
     given = inspect.signature(verb).parameters
 
     def command(**arguments: Any) -> None:
@@ -86,13 +86,17 @@ def _command(name: str) -> Callable[..., None]:
                 _told(result, arguments["output" if name == "fit" else "run"], as_json)
             elif output is not None and name not in OWN_OUTPUT:
                 save = getattr(module, "save", None)
-                written = save(result, output, **inputs | _rest(arguments, inputs)) if save else _write(result, output)
+                written = (
+                    save(result, output, **inputs | _rest(arguments, inputs))
+                    if save
+                    else _write(result, output, column)
+                )
                 _wrote(written)
                 rest = module.unsaved(result, output) if hasattr(module, "unsaved") else {}
                 if rest:
                     _show(rest, as_json)
             elif name != "demo" or as_json:
-                _show(result, as_json)
+                _show(result, as_json, column)
 
     parameters = [p for a in given.values() for p in [_parameter(a)] if p]
     if "output" not in given and name not in OWN_OUTPUT:
@@ -174,10 +178,10 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
     print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
 
 
-def _write(result: Any, path: Path) -> list[Path]:
+def _write(result: Any, path: Path, column: str) -> list[Path]:
     from .kinds.writing import write
 
-    return write(_table(result), path)
+    return write(_table(result, column), path)
 
 
 def _wrote(written: list[Path]) -> None:
@@ -185,16 +189,16 @@ def _wrote(written: list[Path]) -> None:
     print(f"wrote {', '.join(str(p) for p in written[:3])}{more}", file=sys.stderr)
 
 
-def _table(result: Any) -> Any:
-    """A vector of scores as a table of one column; anything else as it is."""
+def _table(result: Any, column: str = "score") -> Any:
+    """A vector of numbers as a table of one column; anything else as it is."""
     if getattr(result, "ndim", 0) == 1:
         import pandas as pd
 
-        return pd.DataFrame({"score": result})
+        return pd.DataFrame({column: result})
     return result
 
 
-def _show(result: Any, as_json: bool) -> None:
+def _show(result: Any, as_json: bool, column: str = "score") -> None:
     """A result on stdout: JSON, or lines for a dict, csv for a table, numbers for scores, a report as it is."""
     if hasattr(result, "__next__"):
         _stream(result, as_json)
@@ -211,13 +215,17 @@ def _show(result: Any, as_json: bool) -> None:
         else:
             print("\n".join(text.replace("\n", "\\n") for text in result))
         return
+    if type(result).__name__ == "Tunes":
+        raise ConfigError(
+            f"{len(result)} tune(s) cannot be printed", hint="give -o a .mid, .abc, .wav, .png or a folder's name"
+        )
     if getattr(result, "ndim", 0) >= 3:
         raise ConfigError(
             f"{len(result)} pictures cannot be printed", hint="give -o a .png (a sheet), .gif, .npy or a folder's name"
         )
     import pandas as pd
 
-    frame = _table(result)
+    frame = _table(result, column)
     frame = frame.to_pandas() if hasattr(frame, "to_pandas") else pd.DataFrame(frame)
     if as_json:
         print(json.dumps({"rows": json.loads(frame.to_json(orient="records", date_format="iso"))}, ensure_ascii=False))

@@ -237,6 +237,10 @@ class Music(Sequences):
         return Recurrent(256 if self.form == "voices" else 128)
 
     @property
+    def whole_rows(self) -> bool:
+        return self.form == "melody"
+
+    @property
     def left_out(self) -> float:
         # Pieces of several voices are few, and soon known by heart.
         return 0.3 if self.form == "voices" else 0.0

@@ -5,7 +5,7 @@
     .npy .npz of two dimensions                        -> np.ndarray
     .npy .npz of three or four, idx, a picture,
     a folder or .zip of pictures                       -> Pictures
-    .txt .jsonl, or a column of a table                -> Texts
+    .txt, a folder of them, .jsonl, a table's column   -> Texts
     .mid .abc, a folder or .zip of them, .json         -> Tunes
 
 Nothing here is trusted: whatever a file holds, the outcome is data, a DataError, or a
@@ -31,7 +31,7 @@ from .reading_csv import read_csv
 from .reading_music import ENDINGS as MUSIC
 from .reading_music import has_music, read_music
 from .reading_pictures import ENDINGS, has_pictures, read_pictures
-from .reading_text import looks_like_numbers, of_table, read_jsonl, read_txt
+from .reading_text import looks_like_numbers, of_table, read_folder, read_jsonl, read_txt, text_files
 from .streams_arrow import column_names, damaged
 from .streams_table import gathered, open_table
 from .texts import Texts
@@ -78,7 +78,7 @@ def guess_kind(path: str | os.PathLike[str]) -> str:
         if form == "array":
             plain = place.suffix.lower() == ".npy"  # its header tells
             return _kind_of(Stored(mapped(place)) if plain else read_arrays(place, lambda _: None))
-        if form == "text" and looks_like_numbers(place):
+        if form == "text" and place.is_file() and looks_like_numbers(place):
             raise DataError(
                 f"{place.name} may be a table or a text",
                 hint="--kind table if its lines are rows of cells, or --kind text",
@@ -181,7 +181,7 @@ def _texts(
 ) -> Texts:
     """The texts of a place of kind text."""
     if form == "text":
-        return read_txt(place, unit, note)
+        return read_folder(place, note) if place.is_dir() else read_txt(place, unit, note)
     if form == "jsonl":
         return read_jsonl(place, column, note)
     if form not in ("csv", "parquet", "arrow"):
@@ -252,7 +252,9 @@ def _form(path: Path) -> Form:
         files = [] if has_pictures(path) else table_files(path)
         if files:
             return _form(files[0])
-        return "music" if not has_pictures(path) and has_music(path) else "pictures"
+        if not has_pictures(path):
+            return "music" if has_music(path) else ("text" if text_files(path) else "pictures")
+        return "pictures"
     ending = _ending(path.name)
     if ending == ".zip" and not has_pictures(path) and has_music(path):
         return "music"

@@ -37,6 +37,30 @@ def read_txt(path: Path, unit: str, note: Note) -> Texts:
     return Texts(tuple(found), unit)
 
 
+def text_files(folder: Path) -> list[Path]:
+    """The .txt files of a folder, by name."""
+    return sorted(p for p in folder.glob("*.txt") if p.is_file() and not p.name.startswith("."))
+
+
+def read_folder(folder: Path, note: Note) -> Texts:
+    """A folder's .txt files, a text each; one that is no text, or empty, is left out and named."""
+    found: list[str] = []
+    left: list[str] = []
+    for path in text_files(folder):
+        try:
+            text = "\n".join(_lines(path, note)).strip()
+        except DataError as error:
+            left.append(error.problem)
+            continue
+        found += [text] if text else []
+        left += [] if text else [f"{path.name} is empty"]
+    if left:
+        note(f"{len(left):,} file(s) are left out: {'; '.join(left[:3])}")
+    if not found:
+        raise DataError(f"there is no text in {folder}", hint="texts are .txt files in UTF-8")
+    return Texts(tuple(found), "file")
+
+
 def read_jsonl(path: Path, column: str, note: Note) -> Texts:
     """A JSON document a line: a string, or an object whose field `column` is one; "": a usual name, or the only one."""
     found: list[str] = []

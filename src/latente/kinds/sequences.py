@@ -55,6 +55,11 @@ class Sequences(Kind):
         return 0.0
 
     @property
+    def whole_rows(self) -> bool:
+        """Whether a row of as many tokens as there can be is a whole one, or was cut."""
+        return False
+
+    @property
     def grammar(self) -> np.ndarray | None:
         """Which token may follow which at all, the first of a row after `PAD`: bool [tokens, tokens]; None: any."""
         return None
@@ -97,9 +102,10 @@ class Sequences(Kind):
 
     def build(self, nets: Nets, dim: int) -> Built:
         if not hasattr(nets, "reader"):
+            name = getattr(nets, "name", "")
             raise ConfigError(
-                f"nets {nets.name!r} cannot read tokens",  # type: ignore[attr-defined]
-                hint="--set nets=recurrent or --set nets=transformer",
+                f"nets {name!r} cannot read tokens" if name else "a committee cannot read tokens",
+                hint="--set nets=recurrent or --set nets=transformer" if name else "--recipe density",
             )
         part = Tokens(
             self.size,

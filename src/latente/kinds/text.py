@@ -16,7 +16,7 @@ from ..parts import part, require
 from .base import DataWarning
 from .reading_text import texts_of
 from .sequences import Sequences, batch_of
-from .texts import Texts
+from .texts import UNITS, Texts
 from .tokenizer import Vocabulary, learned, normal
 
 # Tokens of a text, at the most, and pieces of a vocabulary.
@@ -112,7 +112,7 @@ class Text(Sequences):
 
     @property
     def read_options(self) -> dict[str, Any]:
-        return {"unit": self.unit or "auto", "text_col": self.column}
+        return {"unit": self.unit if self.unit in UNITS else "auto", "text_col": self.column}
 
     @property
     def summary(self) -> list[str]:

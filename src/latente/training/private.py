@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
 from ..errors import ConfigError
+from ..kinds.sequences import Sequences
 from ..model.batch import Batch
 from ..model.latents.gaussian import Gaussian
 from ..model.model import Model
@@ -55,6 +56,11 @@ def spec_of(spec: Spec, spread: bool) -> Spec:
         raise ConfigError(
             "a private fit draws its rows anew for every step, from memory and in one process",
             hint="--stream no --processes 1",
+        )
+    if isinstance(spec.kind, Sequences):
+        raise ConfigError(
+            "a private fit needs each row's own gradient, and rows of tokens go through their nets together",
+            hint="leave out --dp-epsilon (dp_epsilon)",
         )
     if spec.train.batch_size < LEAST_BATCH:
         raise ConfigError(

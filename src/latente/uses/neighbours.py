@@ -17,6 +17,8 @@ from ..kinds.sequences import Sequences
 CANDIDATES = 8
 # Pairs of tokens are told apart by their hash.
 HASHES = 1 << 20
+# New rows that are looked at.
+NEW = 200
 # From how many shared tokens on a sample counts as a copy.
 COPY = 0.9
 
@@ -26,7 +28,7 @@ def nearest(ae: Autoencoder, item: Any, among: Any, k: int) -> pd.DataFrame:
     rows = ae.rows(among)
     codes, own = ae.transform(rows), ae.transform(item)
     if not 1 <= k <= len(codes):
-        raise ConfigError(f"k must be from 1 to {len(codes):,}, the number of rows, not {k}")
+        raise ConfigError(f"k must be from 1 to {len(codes):,}, the number of rows, not {k}", hint="-k 5")
     distances, index = NearestNeighbors(n_neighbors=k).fit(codes).kneighbors(own[:1])
     found = pd.DataFrame({"row": index[0], "distance": distances[0]})
     return found.assign(**_shown(rows, index[0].tolist()))
@@ -64,6 +66,17 @@ def copies(ae: Autoencoder, samples: Any, training: Any) -> pd.DataFrame:
         best = int(np.argmax(likeness))
         found.append((int(near[best]), float(likeness[best])))
     return pd.DataFrame(found, columns=["nearest", "likeness"])
+
+
+def of_tokens(ae: Autoencoder) -> bool:
+    """Whether a model is of texts or tunes."""
+    return isinstance(getattr(ae, "schema_", None), Sequences)
+
+
+def repeated(ae: Autoencoder, training: Any, seed: int) -> dict[str, float]:
+    """Of new rows the share that are training rows, and the median likeness to the nearest."""
+    found = copies(ae, ae.sample(NEW, random_state=seed), training)
+    return {"copies": float((found.likeness == 1).mean()), "likeness": float(found.likeness.median())}
 
 
 def told(found: pd.DataFrame) -> str:

@@ -17,6 +17,7 @@ from ..atomic import atomic_write
 from ..errors import ConfigError
 from ..estimator import Autoencoder
 from ..kinds.columns import KNEE, Binary, Categorical, Column, Datetime
+from ..kinds.sequences import Sequences
 from ..kinds.table import Table
 from ..model.batch import Batch
 from ..model.model import Model
@@ -61,6 +62,11 @@ def write_graphs(ae: Autoencoder, place: Path) -> dict[str, Any]:
         raise ConfigError(
             "a table's chain draws its columns one after the other, which a graph of one pass has no form for",
             hint="fit with --recipe vae",
+        )
+    if isinstance(ae.schema_, Sequences):
+        raise ConfigError(
+            "texts and tunes are read and written in steps, which a graph of one pass has no form for",
+            hint="the model file is data alone: latente.load reads it anywhere",
         )
     if getattr(ae.spec_.latent, "searches", False):
         raise ConfigError(

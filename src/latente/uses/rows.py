@@ -47,6 +47,8 @@ def load(
     asked: dict[str, Any] = {n: v for n, v in (("text_col", text_col), ("unit", unit)) if v is not None}
     if asked and kind == "auto":
         kind = "text"
+    if kind == "text" and label_col is not None:
+        return _labelled(data, header, text_col or "", label_col)
     if text_col is not None and hasattr(data, "columns"):
         data = of_table(data, text_col, name, lambda text: warnings.warn(text, DataWarning, stacklevel=4))
     if isinstance(data, (str, Path)):
@@ -64,6 +66,21 @@ def load(
         labels = np.asarray(data[label_col])
         data = data[[c for c in data.columns if c != label_col]]
     return Loaded(data, labels, name, path)
+
+
+def _labelled(data: Any, header: str, text_col: str, label_col: str) -> Loaded:
+    """The texts of a table's column, with the labels that stand beside them."""
+    name, path = "data", None
+    if isinstance(data, (str, Path)):
+        name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
+        data = read_noted(data, "table", "no", header=header, missing=())
+    if not hasattr(data, "columns") or label_col not in list(data.columns):
+        have = ", ".join(map(str, getattr(data, "columns", ()))) or "none"
+        raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
+    rest = data[[c for c in data.columns if c != label_col]]
+    texts = of_table(rest, text_col, name, lambda text: warnings.warn(text, DataWarning, stacklevel=4))
+    there = [isinstance(cell, str) and bool(cell.strip()) for cell in rest[texts.column]]
+    return Loaded(texts, np.asarray(data[label_col])[there], name, path)
 
 
 def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any:

@@ -1,6 +1,7 @@
 """Run folders: a fit, everything it said, and what it left. A run that was stopped goes on from its checkpoints.
 
 run.json  spec.json  metrics.jsonl  model.safetensors  latent.parquet  log.txt  checkpoints/
+[samples.txt  ways.txt]  [samples.mid  samples.png  samples.wav]
 [reconstructions.png  samples.png  interpolation.png  interpolation.gif  traversal.png]  [tensorboard/]
 
 run.json is written first, with what was asked for, so that a run can be resumed from any moment on; its `status` is
@@ -31,6 +32,7 @@ from ..atomic import atomic_write, uninterrupted
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
 from ..kinds.image import Image
+from ..kinds.sequences import Sequences
 from ..kinds.sources import Read, Source
 from ..kinds.writing import write
 from ..kinds.writing_blocks import append_to
@@ -43,6 +45,7 @@ from ..training.stop import Stop
 from ..training.team import ALONE, Team, start
 from . import pictures
 from .rows import Loaded, load
+from .specimens import specimens
 
 
 def fit(
@@ -409,6 +412,8 @@ def _finish(ae: Autoencoder, data: Loaded, target: Path, run: dict[str, Any]) ->
         _write_codes(ae, data, target / "latent.parquet")
     if isinstance(ae.schema_, Image):
         pictures.album(ae, data.raw.read(0) if isinstance(data.raw, Source) else data.raw, target)
+    if isinstance(ae.schema_, Sequences):
+        specimens(ae, data.raw, target)
     h = ae.history_
     words = [
         *(line(row, h) for row in h.rows),

@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..estimator import Autoencoder
+from ..kinds.sequences import Sequences
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
-from ..model.dists.tokens import END, TokensDist
+from ..model.dists.tokens import END, PAD, TokensDist
 from .learned.language_model import Alone
 
 # New rows of which the variety is counted.
@@ -69,7 +71,9 @@ def told_apart(model: Any, batch: Batch, generator: torch.Generator) -> tuple[fl
 
 
 def variety(ae: Autoencoder, seed: int) -> dict[str, float]:
-    """Of new rows the share of different n-grams of tokens (Li et al. 2016, arXiv:1510.03055), and of rows."""
+    """Of new rows the share of different n-grams of tokens (Li et al. 2016, arXiv:1510.03055), and of rows; of those
+    that are valid: they keep the grammar, if there is one, and end; and that hold no pair of tokens that data do not.
+    """
     with torch.no_grad():
         generator = torch.Generator().manual_seed(seed)
         rows = ae.model_.decode(ae.model_.prior().sample(NEW, generator)).sample(generator).long().numpy()
@@ -78,4 +82,17 @@ def variety(ae: Autoencoder, seed: int) -> dict[str, float]:
         lists = [row[row >= END].tolist() for row in rows]
         grams = [tuple(row[i : i + n]) for row in lists for i in range(len(row) - n + 1)]
         found[f"distinct_{n}"] = len(set(grams)) / max(1, len(grams))
-    return found | {"distinct_rows": len({row.tobytes() for row in rows}) / len(rows)}
+    valid, alike = (float(v.mean()) for v in _kept(ae, rows))
+    distinct = len({row.tobytes() for row in rows}) / len(rows)
+    return found | {"distinct_rows": distinct, "valid_share": valid, "like_data_share": alike}
+
+
+def _kept(ae: Autoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row of tokens keeps the grammar and ends, and whether its pairs are all of the data. bool [n]"""
+    schema = ae.schema_
+    assert isinstance(schema, Sequences)
+    before = np.pad(rows[:, :-1], ((0, 0), (1, 0)))
+    there = rows != PAD
+    fine = np.ones_like(there) if schema.grammar is None else schema.grammar[before, rows] | ~there
+    ended = (rows == END).any(1) | (schema.whole_rows & there.all(1))
+    return fine.all(1) & ended, (schema.follows[before, rows] | ~there).all(1)

@@ -29,7 +29,9 @@ def evaluate(
     synthetic: Annotated[
         bool, "tables: a report on new rows in place of all this: fidelity, use, privacy; needs --training"
     ] = False,
-    training: Annotated[Any, "with --synthetic: the rows that the model was fitted on"] = None,
+    training: Annotated[
+        Any, "the rows that the model was fitted on: with --synthetic, or to look for copies among new texts or tunes"
+    ] = None,
     target: Annotated[str | None, "with --synthetic: the column to predict, trained on new rows"] = None,
     seed: Annotated[int, "seed of the draws"] = 0,
     quiet: Annotated[bool, "say nothing on stderr while it computes"] = False,
@@ -51,7 +53,9 @@ def evaluate(
     Of texts and tunes besides: `nll_per_token` and `perplexity` (its exponential) of iw_nll; `perplexity_without_code`,
     of the same decoder trained without a code, the baseline; `free_running_accuracy`, the share of tokens at their
     places when a row is written from its code alone; `z_matters`, by how many nats a row is worse told by another row's
-    code; `distinct_1`, `distinct_2` and `distinct_rows`, of 500 new rows.
+    code; of 500 new rows `distinct_1`, `distinct_2` and `distinct_rows`, `valid_share` (they keep the grammar, if there
+    is one, and come to an end) and `like_data_share` (no pair of tokens that the data do not have); with `training`
+    `copies`, the share that are training rows token for token, and `likeness`, the median to the nearest.
 
     `check`: −log p(x) of 100 rows drawn from all, by chains (ais_nll, an upper bound too: the lower of the two is
     nearer), iw_nll of the same rows, and the gap between them. `rate_distortion`: KL and −log p(x|z) when the cells
@@ -77,13 +81,17 @@ def evaluate(
                 hint="--training TRAINING-ROWS",
             )
         return tabular_report.of_model(model, training, data, target=target, seed=seed)
-    if training is not None or target is not None:
+    from ..uses import evaluation, neighbours
+
+    tokens = neighbours.of_tokens(model)
+    if target is not None or (training is not None and not tokens):
         from ..errors import ConfigError
 
         raise ConfigError("training and target are for a report on synthetic rows", hint="add --synthetic")
-    from ..uses import evaluation
-
-    return evaluation.evaluate(model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity, quiet)
+    figures = evaluation.evaluate(
+        model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity, quiet
+    )
+    return figures if training is None else figures | neighbours.repeated(model, training, seed)
 
 
 def ready(place: "Path", rate_distortion: bool = False, **_: Any) -> None:

@@ -30,12 +30,14 @@ def impute(
     A column that the model does not hold (identifiers) stays missing. Raises DataError if the data do not fit.
     """
     from ..errors import ConfigError
-    from ..uses import imputation
+    from ..uses import imputation, neighbours
 
     if rounds < 1:
         raise ConfigError(f"rounds must be 1 or more, not {rounds}")
     if not isinstance(draws, int) or draws < 0:
         raise ConfigError(f"draws must be a whole number, 0 or more, not {draws!r}")
+    if neighbours.of_tokens(model):
+        raise ConfigError("texts and tunes have no gaps to fill", hint="latente denoise, or latente reconstruct")
     if draws:
         return imputation.multiple(model, data, draws, seed)
     return imputation.fill(model, data, rounds)

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from . import DATA, MODEL
 
+# What its numbers are called in a table.
+COLUMN = "direction"
+
 if TYPE_CHECKING:
     import numpy as np
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...parts import part, require
 from ..batch import Batch
 from ..model import Loss, Model, Pass
@@ -49,6 +50,8 @@ class Geco:
         out = model.run(batch)
         out.require_density("geco")
         rec, kl = -out.log_px.mean(), out.kl.mean()
+        if not model.likelihood.whole:
+            raise ConfigError("objective 'geco' weighs squared errors, which tokens do not have", hint="--recipe vae")
         lost, variance = squares(model, out)
         memory = model.memory
         if model.training:
