@@ -157,6 +157,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         arrow, X = is_arrow(X), from_arrow(X)
         self.use_: Any = None
+        show = report or (printer() if self.verbose else _silent)
         self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
@@ -205,7 +206,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             feed,
             self.schema_,
             _beside(self.spec_),
-            report or (printer() if self.verbose else _silent),
+            show,
             slots=slots(self.spec_, feed.fingerprint) if slots else None,
             team=team,
             spent=spent,
@@ -215,7 +216,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._n_features_out = self.model_.dim
             told = self.history_.privacy is not None
             self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed, told)
-            self.use_ = None if self.spec_.use is None else self.spec_.use.learn(self, feed, seed, raw)
+            self.use_ = None if self.spec_.use is None else self.spec_.use.learn(self, feed, seed, raw, show)
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt

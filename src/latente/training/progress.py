@@ -66,7 +66,8 @@ def line(row: dict[str, Any], history: "History") -> str:
     digits = 0 if row["epoch"] >= 1 else 2
     total = f"/{row['epoch'] / min(done, 1.0):.{digits}f}" if done > 0 else ""
     left = row["seconds"] * max(0.0, 1 - done) / max(done, 1e-9)
-    pieces = [f"epoch {row['epoch']:.{digits}f}{total}", f"{duration(left)} left"]
+    beside = f"{row['beside']}: " if "beside" in row else ""
+    pieces = [f"{beside}epoch {row['epoch']:.{digits}f}{total}", f"{duration(left)} left"]
     part, where = (row["val"], "val ") if "val" in row else (row["train"], "")
     # A loss that weighs its parts, or one of several draws, is no −ELBO.
     bound = "kl" in part and abs(part["loss"] - part["rec"] - part["kl"]) <= 1e-3 * max(1.0, abs(part["loss"]))

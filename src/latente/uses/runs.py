@@ -340,7 +340,7 @@ class _Log:
 
     def __call__(self, row: dict[str, Any], history: Any) -> None:
         self.show(row, history)
-        if not self.team.leads:
+        if not self.team.leads or "beside" in row:  # of something else than the model
             return
         if self.board is not None:
             for name, value in _flat(row):

@@ -89,7 +89,7 @@ class Anomaly:
         for name in ("trees", "sets", "size"):
             require(1 <= getattr(self, name) <= 4096, self, name, "1 to 4096")
 
-    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None) -> "Detector":
+    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None, report: Any = None) -> "Detector":
         """Forest and prototypes of the rows, and the scores of those that a part has not learned from.
 
         Raises DataError if all rows have one score, or some have none.

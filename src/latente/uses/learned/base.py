@@ -8,6 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ...estimator import Autoencoder
     from ...training.feed import Feed
+    from ...training.loop import Report
 
 
 class Learned(ABC):
@@ -27,8 +28,10 @@ class Learned(ABC):
 class Use(Protocol):
     """A part of role "use": its settings."""
 
-    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None) -> Learned:
-        """From the fitted model and the rows that it was fitted on; raw: as they came."""
+    def learn(
+        self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None, report: "Report | None" = None
+    ) -> Learned:
+        """From the fitted model and the rows that it was fitted on; raw: as they came. report: is told of training."""
         ...
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> Learned:

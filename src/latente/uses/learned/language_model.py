@@ -16,7 +16,7 @@ from ...model.priors.base import Host
 from ...model.priors.standard import Standard
 from ...model.spec import seeded
 from ...parts import part, require
-from ...training.loop import train
+from ...training.loop import History, Report, train
 from ...training.stop import Stop
 from .base import Learned
 
@@ -71,7 +71,7 @@ class LanguageModel:
     def __post_init__(self) -> None:
         require(0 < self.share < 1, self, "share", "a share between 0 and 1")
 
-    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None) -> Alone:
+    def learn(self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None, report: Report | None = None) -> Alone:
         """From the rows that the model was fitted on, as its settings say."""
         net, history = self._net(ae, seed), ae.history_
         # One that was stopped on the way is no baseline; one that is not private would tell what the other keeps.
@@ -80,7 +80,12 @@ class LanguageModel:
         limit = ae.spec_.train.time_limit
         limit = None if limit is None else self.share * limit
         config = replace(ae.spec_.train, steps=max(1, history.steps), epochs=None, time_limit=limit)
-        train(net, Ae(), feed, ae.schema_, config)
+
+        def told(row: dict[str, Any], history: History) -> None:
+            if report is not None:
+                report(row | {"beside": "without a code, to compare"}, history)
+
+        train(net, Ae(), feed, ae.schema_, config, told)
         return Alone(net.to("cpu").eval())
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> Alone:
