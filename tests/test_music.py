@@ -1,5 +1,7 @@
 """Tunes as tokens, and what a fitted model does with them."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -206,6 +208,22 @@ def test_tunes_are_reconstructed_whole(model):
     assert [t.steps for t in again] == [t.steps for t in TUNES[:3]]
     assert [t.name for t in again] == [t.name for t in TUNES[:3]]
     assert lt.denoise(model, TUNES[:1])[0].steps == TUNES[0].steps
+
+
+def test_codes_and_neighbours_say_where_windows_are(model):
+    codes = lt.encode(model, TUNES)
+    assert codes["tune"].tolist()[:3] == ["0up"] * 3
+    assert codes["step"].tolist()[:4] == [0, 16, 32, 0]
+    found = lt.neighbours(model, TUNES[9], among=TUNES, k=3)
+    assert found.tune[0] == TUNES[9].name
+    assert found.distance[0] == pytest.approx(0, abs=1e-4)
+
+
+def test_many_tunes_are_put_together_in_no_time(model):
+    many = Tunes(TUNES.items * 20)
+    start = time.process_time()
+    model.schema_.rejoin(many, model.schema_.prepare(model.schema_.to_batch(many)).x)
+    assert time.process_time() - start < 10  # it took minutes when each tune looked through all windows
 
 
 def test_a_way_between_two_tunes_is_a_file_to_hear_and_a_picture(model, saved, tmp_path):

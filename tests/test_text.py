@@ -121,7 +121,8 @@ def test_texts_come_from_json_lines_and_columns(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     notes = []
     assert list(read(tmp_path / "a.jsonl", note=notes.append)) == ["one", "three"]
-    assert "line 2" in notes[0]
+    assert "field 'text'" in notes[0]
+    assert "line 2" in notes[1]
     pd.DataFrame({"n": [1, 2, 3], "story": ["a b", None, "?"], "b": ["x", "y", "z"]}).to_csv(tmp_path / "t.csv")
     assert list(read(tmp_path / "t.csv", "text", text_col="story")) == ["a b", "?"]
     with pytest.raises(ConfigError, match="which of its columns"):
@@ -304,8 +305,11 @@ def test_denoising_and_reconstructing_give_texts(model):
     assert all(text.endswith(".") for text in model.reconstruct(CAPTIONS[:3]))
 
 
-@pytest.mark.parametrize("nets", ["recurrent", "transformer"])
-@pytest.mark.parametrize("recipe", ["vae", "ae", "reconstruct", "denoising", "vq-vae", "vamp", "iwae", "flow-vae"])
+@pytest.mark.parametrize(
+    ("recipe", "nets"),
+    [(r, "recurrent") for r in ("vae", "ae", "reconstruct", "denoising", "vq-vae", "vamp", "iwae", "flow-vae")]
+    + [("density", "transformer"), ("reconstruct", "transformer")],
+)
 def test_recipes_and_nets_go_with_texts(recipe, nets):
     small = {"nets.width": 16, "kind.width": 16}
     ae = lt.Autoencoder(recipe, kind="text", nets=nets, steps=4, dim=4, random_state=0, settings=small).fit(CAPTIONS)
@@ -353,6 +357,34 @@ def test_odd_texts_are_texts(model):
             model.transform(bad)
 
 
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(t + " \ud800") for t in CAPTIONS))
+    texts = read(tmp_path / "a.jsonl")
+    ae = lt.Autoencoder(kind="text", steps=2, dim=2, random_state=0, settings=SMALL).fit(texts)
+    ae.save(tmp_path / "m.safetensors")
+    assert lt.load(tmp_path / "m.safetensors").transform(texts).shape == (100, 2)
+
+
+def test_pieces_without_merges_are_characters():
+    words = learned(CAPTIONS, "subwords", 10)
+    assert not words.merges
+    assert words.decode(words.encode(["a man sings"])[0]) == "a man sings"
+    marked = learned(CAPTIONS * 20, "subwords", 120)
+    assert marked.decode(marked.encode(["a▁man\0"])[0]) == "a\ufffdman\ufffd"
+
+
+def test_a_long_text_on_the_command_line_is_no_file_name(model):
+    with pytest.warns(DataWarning, match="were cut"):
+        found = lt.neighbours(model, "a man sings " * 60, among=CAPTIONS, k=1)
+    assert len(found) == 1
+
+
+def test_rows_of_unknown_tokens_have_neighbours_too(model):
+    with pytest.warns(DataWarning, match="not seen"), pytest.warns(DataWarning, match="were cut"):
+        found = copies(model, [CAPTIONS[0]], ["世" * 90, CAPTIONS[0]])
+    assert found.nearest.tolist() == [1]
+
+
 def test_labels_stay_beside_the_codes_of_texts(tmp_path):
     frame = pd.DataFrame({"story": [*CAPTIONS[:20], None], "who": [t.split()[0] for t in CAPTIONS[:20]] + ["x"]})
     frame.to_csv(tmp_path / "s.csv", index=False)
@@ -372,7 +404,8 @@ def test_a_folder_of_text_files_is_a_text_each(tmp_path):
     (tmp_path / "poems" / "x.txt").write_bytes(b"a\x00b")
     notes = []
     assert list(read(tmp_path / "poems", note=notes.append)) == ["uno\ndos", "tres"]
-    assert "2 file(s) are left out" in notes[0]
+    assert "2 file(s) are left out" in notes[1]
+    assert list(read(tmp_path / "poems", "text", unit="line", note=notes.append)) == ["uno", "dos", "tres"]
     assert guess_kind(tmp_path / "poems") == "text"
 
 

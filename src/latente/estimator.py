@@ -552,6 +552,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X = from_arrow(X)
         if isinstance(X, Read):
             return X.raw
+        if isinstance(X, str) and kind is not None and kind.name == "text" and not form_of(X):
+            raise DataError(f"there is no file of texts {X!r:.80}", hint="a text itself goes in a list: ['a text']")
         if isinstance(X, (str, Path)):
             X = read_noted(X, kind.name if kind else "auto", **(kind.read_options if kind else {}))
             if not reset and not isinstance(X, np.ndarray):

@@ -35,6 +35,8 @@ _Unit = Literal["D", "h", "m", "s", "ms"]
 MAX_LEVELS = 500
 # Text of which more than this share is unique, in at least that many rows, is a name or an id, not a category.
 UNIQUE_SHARE, UNIQUE_ROWS = 0.9, 50
+# Words of a cell on average from which on such a column is texts, not names.
+PROSE = 4
 # A column of text of which no more than this share of the cells is no number, among so many different numbers, was
 # meant as one of numbers.
 NEARLY, FEWEST_NUMBERS = 0.1, 20
@@ -176,6 +178,9 @@ class Growing:
         if number == 1:
             return Constant(label, dtype, missing, levels[0], "constant")
         if present >= UNIQUE_ROWS and number > UNIQUE_SHARE * present:
+            if sum(len(str(v).split()) for v in levels[:UNIQUE_ROWS]) >= PROSE * UNIQUE_ROWS:
+                note = f"column {label!r} is text, and was left out: --text-col {label} learns from it alone"
+                warnings.warn(note, DataWarning, stacklevel=2)
             return Constant(label, dtype, missing, None, "identifier")
         categories = tuple(_jsonable(_item(value)) for value in self._categories)
         kept, rare = tuple(levels[:MAX_LEVELS]), tuple(levels[MAX_LEVELS:])

@@ -61,7 +61,8 @@ class Music(Sequences):
         require(1 <= self.grid <= 96, self, "grid", "1 to 96 steps a quarter")
         for name in ("window", "stride", "steps", "bar"):
             require(0 <= getattr(self, name) <= 1 << 16, self, name, "0 to 65,536")
-        require(self.tempo > 0, self, "tempo", "above 0 quarters a minute")
+        require(1e-3 <= self.tempo <= 1e5, self, "tempo", "from .001 to 100,000 quarters a minute")
+        require(not self.pairs or min(self.window, self.stride, self.steps) >= 1, self, "stride", "1 or more")
 
     @classmethod
     def accepts(cls, raw: Any) -> bool:
@@ -94,6 +95,10 @@ class Music(Sequences):
                 note = f"{len(tunes) - single:,} of {len(tunes):,} tunes have several voices: their highest is taken"
                 warnings.warn(f"{note}; --set kind.form=voices takes all", DataWarning, stacklevel=4)
         bar = int(np.bincount([t.bar for t in tunes]).argmax()) or 4 * kind.grid
+        other = sum(t.bar not in (0, bar) for t in tunes)
+        if other and kind.form == "melody" and not kind.window:
+            note = f"{other:,} of {len(tunes):,} tunes have bars of other than {bar} steps, of which a window has two"
+            warnings.warn(f"{note}: --set kind.window=32", DataWarning, stacklevel=4)
         if not kind.window:
             whole = min(longest, BARS * bar) if kind.form == "melody" else (longest if longest <= WHOLE else PART)
             kind = replace(kind, window=whole)
@@ -201,13 +206,23 @@ class Music(Sequences):
     def restore(self, x: Tensor) -> Tunes:
         return Tunes(tuple(self.tune(row) for row in x.long().tolist()))
 
+    def places(self, raw: Any) -> tuple[list[str], list[int]]:
+        """Of each window the name of its tune, or its number, and the step at which it begins."""
+        tunes = tunes_of(raw)
+        numbers = [number for number, _ in self.windows(tunes)]
+        first = {number: i for i, number in reversed(list(enumerate(numbers)))}
+        nth = [i - first[number] for i, number in enumerate(numbers)]
+        return [tunes[n].name or str(n) for n in numbers], [i * self.stride for i in nth]
+
     def rejoin(self, raw: Any, x: Tensor) -> Tunes:
         """Windows put together again: of each its first `stride` steps, of a tune's last one all."""
         tunes = tunes_of(raw)
         numbers = [number for number, _ in self.windows(tunes)]
         found: list[Tune] = []
-        for number, tune in enumerate(tunes):
-            parts = [w for at, w in zip(numbers, self.restore(x), strict=True) if at == number]
+        windows: list[list[Tune]] = [[] for _ in tunes]
+        for number, window in zip(numbers, self.restore(x), strict=True):
+            windows[number].append(window)
+        for tune, parts in zip(tunes, windows, strict=True):
             rest = tune.steps - self.stride * (len(parts) - 1)
             cuts = [cut(w, 0, self.stride) for w in parts[:-1]] + [cut(w, 0, rest) for w in parts[-1:]]
             pitch, length = (np.concatenate([getattr(c, name) for c in cuts]) for name in ("pitch", "length"))

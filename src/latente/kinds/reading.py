@@ -181,7 +181,7 @@ def _texts(
 ) -> Texts:
     """The texts of a place of kind text."""
     if form == "text":
-        return read_folder(place, note) if place.is_dir() else read_txt(place, unit, note)
+        return read_folder(place, unit, note) if place.is_dir() else read_txt(place, unit, note)
     if form == "jsonl":
         return read_jsonl(place, column, note)
     if form not in ("csv", "parquet", "arrow"):

@@ -309,10 +309,13 @@ def _of_json(place: Path, part: str | None, grid: int, note: Note) -> list[Tune]
     if isinstance(data, dict):
         if part is not None and part not in data:
             raise ConfigError(f"{place.name} has no part {part!r}", hint=f"it has {listing([*map(str, data)])}")
+        if part is None and len(data) > 1:
+            note(f"{place.name}: its parts {listing([*map(str, data)])} are taken together; FILE.json:PART is one")
         for key in [part] if part is not None else list(data):
             pieces += _pieces(data[key], f"{place.name} {key}")
     else:
         pieces = _pieces(data, place.name)
+    note(f"{place.name}: {grid} steps are taken for a quarter note; --set kind.grid=1 if a step is one")
     tunes, silent = [], 0
     for name, frames in pieces:
         tune = of_roll(_frames(frames, name), name=name, grid=grid)

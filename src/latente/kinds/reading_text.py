@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Names under which a table or a JSON object most often has its text.
 USUAL = ("text", "sentence", "caption", "content", "body", "review", "comment", "title")
+# Characters of a file up to which it is a text.
+SHORT = 1000
 # Lines that may be damaged before it is the file's encoding that is wrong: a share of them.
 FEW = 0.01
 
@@ -42,23 +44,32 @@ def text_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*.txt") if p.is_file() and not p.name.startswith("."))
 
 
-def read_folder(folder: Path, note: Note) -> Texts:
-    """A folder's .txt files, a text each; one that is no text, or empty, is left out and named."""
-    found: list[str] = []
+def read_folder(folder: Path, unit: str, note: Note) -> Texts:
+    """A folder's .txt files: the `unit`s of each, or, "auto", a text each if half of them are short, else as a file is
+    read alone. One that is no text, or empty, is left out and named.
+    """
+    files: list[list[str]] = []
     left: list[str] = []
     for path in text_files(folder):
         try:
-            text = "\n".join(_lines(path, note)).strip()
+            files.append(_lines(path, note))
         except DataError as error:
             left.append(error.problem)
             continue
-        found += [text] if text else []
-        left += [] if text else [f"{path.name} is empty"]
+        if not any(line.strip() for line in files[-1]):
+            left.append(f"{path.name} is empty")
+            files.pop()
+    if unit == "auto" and files:
+        lengths = sorted(sum(map(len, lines)) for lines in files)
+        unit = "file" if lengths[len(files) // 2] < SHORT else unit_of([line for lines in files for line in lines])
+    found = [text for lines in files for text in examples(lines, unit)]
+    what = "file" if unit == "file" else f"{unit} of its files"
+    note(f"{folder.name}: each {what} is an example, {len(found):,} in all; --unit line, paragraph, sentence, file")
     if left:
         note(f"{len(left):,} file(s) are left out: {'; '.join(left[:3])}")
     if not found:
         raise DataError(f"there is no text in {folder}", hint="texts are .txt files in UTF-8")
-    return Texts(tuple(found), "file")
+    return Texts(tuple(found), unit)
 
 
 def read_jsonl(path: Path, column: str, note: Note) -> Texts:
@@ -70,12 +81,18 @@ def read_jsonl(path: Path, column: str, note: Note) -> Texts:
             continue
         try:
             document = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path.name}, line {number}: this is no JSON: {str(error)[:100]}", hint="each line is one document"
             ) from None
         if isinstance(document, dict):
-            column = column or _usual([k for k, v in document.items() if isinstance(v, str)], f"{path.name}")
+            if not column:
+                column = _usual([k for k, v in document.items() if isinstance(v, str)], path.name)
+                rest = [k for k in document if k != column]
+                if rest:
+                    note(
+                        f"{path.name}: the text is field {column!r} (--text-col), the rest is not read: {listing(rest)}"
+                    )
             document = document.get(column)
         if isinstance(document, str) and document.strip():
             found.append(document.strip())
@@ -124,6 +141,10 @@ def _is_number(word: str) -> bool:
 
 def _usual(names: list[str], where: str) -> str:
     """The only name, or the one that is usual. ConfigError if neither says which."""
+    if not names:
+        raise DataError(
+            f"{where} has no text", hint="texts are strings: a column of words, or a field of a JSON object"
+        )
     if len(names) == 1:
         return names[0]
     found = [n for u in USUAL for n in names if n.lower() == u]

@@ -16,11 +16,11 @@ from ..parts import part, require
 from .base import DataWarning
 from .reading_text import texts_of
 from .sequences import Sequences, batch_of
-from .texts import UNITS, Texts
+from .texts import Texts
 from .tokenizer import Vocabulary, learned, normal
 
-# Tokens of a text, at the most, and pieces of a vocabulary.
-LONGEST, LARGEST = 256, 8000
+# Tokens of a text, at the most: pieces of words, characters. Pieces of a vocabulary.
+LONGEST, LETTERS, LARGEST = 256, 512, 8000
 
 
 @part("kind", "text")
@@ -31,7 +31,7 @@ class Text(Sequences):
     tokens: "characters", "subwords", or "auto": pieces of words from 200,000 characters of text on. vocabulary: how
     many pieces, at most 8,000; 0: by the size of the data, 2,000 or more.
     Learned: `pieces` and `merges`, the vocabulary; `pairs`, which follow which; `steps`, tokens of the longest text, at
-    most 256 unless given; `unit` and `column`, how the texts were found in their file.
+    most 256 (512 characters) unless given; `unit` and `column`, how the texts were found in their file.
     """
 
     tokens: Literal["auto", "characters", "subwords"] = "auto"
@@ -45,6 +45,7 @@ class Text(Sequences):
         fine = self.vocabulary == 0 or 10 <= self.vocabulary <= LARGEST
         require(fine, self, "vocabulary", f"10 to {LARGEST:,}, or 0")
         require(0 <= self.steps <= 1 << 16, self, "steps", "0 to 65,536")
+        require(not self.pairs or self.steps >= 1, self, "steps", "1 or more of a fitted kind")
         require(len(self.pieces) < 1 << 15, self, "pieces", f"at most {LARGEST:,}")
 
     @classmethod
@@ -75,7 +76,7 @@ class Text(Sequences):
         kind = replace(self, pieces=words.pieces, merges=words.merges, unit=texts.unit, column=texts.column)
         rows = [[*row, END] for row in words.encode(texts)]
         if not self.steps:
-            kind = replace(kind, steps=min(LONGEST, max(map(len, rows))))
+            kind = replace(kind, steps=min(LONGEST if words.merges else LETTERS, max(map(len, rows))))
         return kind.seen(batch_of(rows, kind.steps))
 
     def to_batch(self, raw: Any) -> Batch:
@@ -94,7 +95,10 @@ class Text(Sequences):
             return of_table(raw, self.column, "the table", lambda text: warnings.warn(text, DataWarning, stacklevel=5))
         texts = texts_of([raw] if isinstance(raw, str) else raw)
         if texts is None:
-            raise DataError(f"texts are a list of strings, not a {type(raw).__name__}", hint="list(df['text'])")
+            items = list(raw) if isinstance(raw, (list, tuple)) else []
+            odd = next((i for i, item in enumerate(items) if not isinstance(item, str)), None)
+            what = f"item {odd} is {items[odd]!r:.60}" if odd is not None else f"a {type(raw).__name__} is none"
+            raise DataError(f"texts are a list of strings: {what if items else 'this one is empty'}", hint="['a text']")
         return texts
 
     def _tell(self, texts: Texts, rows: list[list[int]]) -> None:
@@ -108,11 +112,12 @@ class Text(Sequences):
         cut = sum(len(row) > self.steps for row in rows)
         if cut:
             note = f"{cut:,} of {len(rows):,} texts are longer than {self.steps} tokens, and were cut there"
-            warnings.warn(f"{note}: --set kind.steps={2 * self.steps} reads more", DataWarning, stacklevel=5)
+            more = f"--set kind.steps={2 * self.steps} reads more, --unit sentence makes them shorter"
+            warnings.warn(f"{note}: {more}", DataWarning, stacklevel=5)
 
     @property
     def read_options(self) -> dict[str, Any]:
-        return {"unit": self.unit if self.unit in UNITS else "auto", "text_col": self.column}
+        return {"unit": self.unit or "auto", "text_col": self.column}
 
     @property
     def summary(self) -> list[str]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, overload
 
-UNITS = ("line", "paragraph", "sentence")
+UNITS = ("line", "paragraph", "sentence", "file")
 # A paragraph's lines are wrapped if, but for its last one, half of them are nearly as long as the longest.
 NEARLY = 0.8
 # A sentence's end: its mark, what closes after it, and what may begin another one.
 _END = re.compile(r"(?<=[.!?…])([\"'»”’)\]]*)\s+(?=[\"'«“‘(\[¡¿—–-]*\s*[A-ZÀ-ÖØ-ÞĀ-Ž0-9])")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Texts(Sequence[str]):
     """Texts, an example each. unit, column: how they were found in their file, "" for texts in memory."""
 
@@ -60,6 +60,9 @@ def unit_of(lines: Sequence[str]) -> str:
 
 def examples(lines: Sequence[str], unit: str) -> list[str]:
     """Lines as examples of this unit; empty ones are no example."""
+    if unit == "file":
+        text = "\n".join(lines).strip()
+        return [text] if text else []
     if unit == "line":
         return [line.strip() for line in lines if line.strip()]
     joined = [" ".join(block) for block in paragraphs(lines)]

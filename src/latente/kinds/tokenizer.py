@@ -12,6 +12,8 @@ from ..model.dists.tokens import END, OWN, UNSEEN
 
 # What stands for a space in a piece of a word.
 SPACE = "▁"
+# What stands for what is not known: no text has one.
+NONE = "\0"
 # Characters that a vocabulary holds at the most; rarer ones are not known.
 ALPHABET = 1000
 # Texts of fewer characters are learned letter by letter: pieces of words would be too rare to learn from.
@@ -44,7 +46,7 @@ class Vocabulary:
         learner: Any = Tokenizer(models.BPE())
         learner.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never")
         trainer = trainers.BpeTrainer(vocab_size=size - OWN, show_progress=False, limit_alphabet=ALPHABET)
-        learner.train_from_iterator(map(normal, texts), trainer)
+        learner.train_from_iterator((_plain(normal(text), "") for text in texts), trainer)
         import json
 
         document = json.loads(learner.to_str())["model"]
@@ -66,10 +68,10 @@ class Vocabulary:
             from tokenizers import Tokenizer, models, pre_tokenizers
         except ImportError:
             raise ConfigError("this model reads pieces of words, for which a library is missing", hint=HINT) from None
-        vocabulary = {"\0": UNSEEN} | self._index
+        vocabulary = {NONE: UNSEEN} | self._index
         try:
             encoder: Any = Tokenizer(
-                models.BPE(vocabulary, [(a, b) for a, _, b in (m.partition(" ") for m in self.merges)], unk_token="\0")
+                models.BPE(vocabulary, [(a, b) for a, _, b in (m.partition(" ") for m in self.merges)], unk_token=NONE)
             )
         except Exception as error:  # the library has no type of its own for what it refuses
             raise ModelFileError(f"its vocabulary cannot be used: {error}", hint="fetch the file again") from None
@@ -81,7 +83,7 @@ class Vocabulary:
         texts = [normal(text) for text in texts]
         if not self.merges:
             return [[self._index.get(c, UNSEEN) for c in text] for text in texts]
-        return [found.ids for found in self._encoder.encode_batch(texts)]
+        return [found.ids for found in self._encoder.encode_batch([_plain(text, NONE) for text in texts])]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens up to the end as text; one that is not known is U+FFFD."""
@@ -95,7 +97,11 @@ class Vocabulary:
 
 
 def normal(text: str) -> str:
-    """Text as tokens are made of it: composed characters (NFC)."""
+    """Text as tokens are made of it: composed characters (NFC), and U+FFFD for half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return unicodedata.normalize("NFC", text)
 
 
@@ -111,7 +117,16 @@ def learned(texts: Sequence[str], tokens: str, size: int) -> Vocabulary:
             raise ConfigError("subwords are learned by a library that is missing", hint=HINT) from None
         return Vocabulary.characters(texts)
     words = Vocabulary.subwords(texts, size or next(s for most, s in SIZES if characters < most))
+    if not words.merges:
+        return Vocabulary.characters(
+            texts
+        )  # nothing comes twice, or fewer pieces were asked for than there are letters
     # The most common first, as the likelihood takes it.
     often = Counter(token for row in words.encode(texts) for token in row)
     order = sorted(range(OWN, len(words)), key=lambda token: (-often[token], token))
     return Vocabulary(tuple(words.pieces[token - OWN] for token in order), words.merges)
+
+
+def _plain(text: str, instead: str) -> str:
+    """Text without what pieces of words are written with."""
+    return text.replace(NONE, instead).replace(SPACE, instead)

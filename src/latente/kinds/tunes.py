@@ -12,7 +12,7 @@ from ..errors import ConfigError, DataError
 KEYS, LOWEST_KEY = 88, 21  # of a piano: A0 … C8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tune:
     """Notes on a grid, sorted by (start, -pitch); notes of one pitch never overlap.
 
@@ -36,6 +36,9 @@ class Tune:
             object.__setattr__(self, field, np.ascontiguousarray(getattr(self, field), dtype))
         if problem := _problem(self):
             raise DataError(f"these notes are no tune: {problem}", hint="bring them into form with tunes.of_notes")
+
+    def __repr__(self) -> str:
+        return f"Tune({self.name!r}, {len(self.pitch):,} notes in {self.steps:,} steps)"
 
     @property
     def end(self) -> np.ndarray:
@@ -69,7 +72,7 @@ def _problem(tune: Tune) -> str:
     return "two of one pitch overlap" if (same & (start[order][1:] < end[order][:-1])).any() else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tunes(Sequence[Tune]):
     """A sequence of tunes."""
 
@@ -77,6 +80,9 @@ class Tunes(Sequence[Tune]):
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"Tunes({len(self):,} of them, {sum(len(t.pitch) for t in self):,} notes)"
 
     def __iter__(self) -> Iterator[Tune]:
         return iter(self.items)

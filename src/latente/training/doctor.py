@@ -103,7 +103,8 @@ def examine(model: Model, feed: Feed, kind: Kind, objective: Any, history: "Hist
             found += _beside_pca(model, few, held_out, dim)
             found += _range(model, few, held_out, kind)
             found += _unscaled(model, held_out, kind)
-    if model.likelihood.sequential and not model.likelihood.whole and q.has_density:
+    tokens = model.likelihood.sequential and not model.likelihood.whole and q.has_density
+    if tokens and (not found or max(found)[0] < SHORT):
         found += _unheard(model, few, q)
     found += [
         *_codes(model, q),
@@ -132,7 +133,9 @@ def _unheard(model: Model, rows: Batch, q: Posterior) -> list[Finding]:
     text = f"the code says {nats:.1f} nats about a row (of {len(rows):,}, at most {math.log(len(rows)):.1f}); told by"
     text = f"{text} another row's code a row costs {other - own:.1f} nats more"
     if other - own < NOTHING:
-        return [(COLLAPSED, f"z does not matter: {text}. The decoder does without it: --recipe density has a floor")]
+        floored = getattr(getattr(model, "head", None), "floored", False)
+        does = "a longer run, or --set latent.spread=0.8" if floored else "--recipe density has a floor"
+        return [(COLLAPSED, f"z does not matter: {text}. The decoder does without it: {does}")]
     return [(REMARK, f"z matters: {text}")]
 
 

@@ -31,6 +31,8 @@ LOOKS, SETTLED, FEW_STEPS, LATE = 2, 0.05, 200, 0.8
 # `TOGETHER` nats in all; in many, as a ladder has, lowered until it is `AT_MOST` in all: a digit's whole code has 20.
 FLOORS = {"table": 0.25, "image": 0.5, "sequential": 0.25}
 ELSE, TOGETHER, AT_MOST = 0.25, 1.0, 16.0
+# A nat of code that costs less than so much is not given away besides.
+CHEAP = 0.5
 # The longest warm-up of the KL, a share of the run: after it the model needs time to live with the whole price.
 LONGEST_WARMUP = 0.5
 # A KL beyond recall, in nats per dimension: a dimension that tells a thousand values apart costs 7, and the narrowest
@@ -81,7 +83,8 @@ def before(objective: Any, config: Train, model: Model) -> list[Act]:
         acts.append(Act("warm-up", words, {"warmup": LONGEST_WARMUP}))
     # A code that is cheap is not given away.
     head = getattr(model, "head", None)
-    dear = getattr(head, "price", 1.0) == 1.0 and not getattr(head, "floored", False)
+    price = getattr(head, "price", 1.0) * getattr(objective, "beta", 1.0)
+    dear = price >= CHEAP and not getattr(head, "floored", False)
     if model.likelihood.sequential and _free(objective) and dear:
         nats = floor("sequential", model.dim)
         words = (

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from ..errors import ConfigError
 from ..estimator import Autoencoder
 from ..kinds.sequences import Sequences
+from ..model.dists.tokens import PAD
+from .rows import places
 
 # Training rows that share most pairs of tokens with a sample, among which the nearest is looked for.
 CANDIDATES = 8
@@ -24,13 +27,18 @@ COPY = 0.9
 
 
 def nearest(ae: Autoencoder, item: Any, among: Any, k: int) -> pd.DataFrame:
-    """The `k` rows of `among` whose codes are nearest to the item's: row, distance, and the text where there is one."""
+    """The `k` rows of `among` whose codes are nearest to the item's: row, distance, and the text where there is one; of
+    tunes the window's tune and first step.
+    """
     rows = ae.rows(among)
     codes, own = ae.transform(rows), ae.transform(item)
     if not 1 <= k <= len(codes):
         raise ConfigError(f"k must be from 1 to {len(codes):,}, the number of rows, not {k}", hint="-k 5")
     distances, index = NearestNeighbors(n_neighbors=k).fit(codes).kneighbors(own[:1])
     found = pd.DataFrame({"row": index[0], "distance": distances[0]})
+    where = places(ae, rows)
+    if len(where):
+        return pd.concat([found, where.iloc[index[0]].reset_index(drop=True)], axis=1)
     return found.assign(**_shown(rows, index[0].tolist()))
 
 
@@ -92,10 +100,9 @@ def told(found: pd.DataFrame) -> str:
 
 
 def _tokens(ae: Autoencoder, rows: Any) -> list[list[int]]:
-    batch = ae.schema_.to_batch(ae.rows(rows))
-    observed = batch.observed
-    lengths = [batch.x.shape[1]] * len(batch) if observed is None else (observed.sum(1)).tolist()
-    return [row[:n] for row, n in zip(batch.x.tolist(), lengths, strict=True)]
+    x = ae.schema_.to_batch(ae.rows(rows)).x
+    lengths = ((x != PAD) * torch.arange(1, x.shape[1] + 1)).amax(1).clamp(min=1).tolist()
+    return [row[:n] for row, n in zip(x.tolist(), lengths, strict=True)]
 
 
 def _pairs(rows: list[list[int]]) -> sparse.csr_matrix:

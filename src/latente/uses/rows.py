@@ -1,5 +1,6 @@
 """Raw data for a verb: loaded from a path, with their labels apart; and single rows of them."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ConfigError, DataError
-from ..estimator import read_noted
+from ..estimator import Autoencoder, read_noted
 from ..kinds.base import DataWarning
+from ..kinds.music import Music, tunes_of
 from ..kinds.reading import read
 from ..kinds.reading_text import of_table
 from ..kinds.sources import Source
+from ..kinds.tunes import Tunes, cut
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,11 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
         rows = read(path, kind, note=lambda text: None, **options)
         if index >= len(rows):
             raise DataError(f"{path} has {len(rows):,} rows, and row {index} was asked for (the first is 0)")
-        return one(rows, index, steps if kind == "series" and getattr(rows, "ndim", 2) != 3 else 1)
-    if kind in ("series", "text", "music"):
+        found = one(rows, index, steps if kind == "series" and getattr(rows, "ndim", 2) != 3 else 1)
+        return sounding(found, steps) if kind == "music" else found
+    if kind == "music":
+        return sounding(tunes_of(data), steps)
+    if kind in ("series", "text"):
         return data
     if isinstance(data, pd.Series):
         return data.to_frame().T
@@ -110,10 +116,31 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
     )
 
 
+def places(ae: Autoencoder, data: Any) -> pd.DataFrame:
+    """Of windows of tunes the tune (its name, or number) and the step at which each begins; of other rows no column."""
+    if not isinstance(ae.schema_, Music):
+        return pd.DataFrame()
+    tune, step = ae.schema_.places(ae.rows(data))
+    return pd.DataFrame({"tune": tune, "step": step})
+
+
 def _is_place(text: str) -> bool:
     """Whether a word on the command line is a file, or FILE:N, and not a text itself."""
     head, _, at = text.rpartition(":")
-    return len(text) < 4096 and any(p and Path(p).exists() for p in (text, head if at.isdigit() else ""))
+    return len(text) < 4096 and any(p and os.path.exists(p) for p in (text, head if at.isdigit() else ""))
+
+
+def sounding(tunes: Tunes, window: int) -> Tunes:
+    """Tunes from the bar on in which their first note is, as far as a window goes."""
+    found = []
+    for tune in tunes:
+        first = int(tune.start[0]) if len(tune.pitch) else 0
+        # An upbeat is the end of a bar of silence: what it leads to says more.
+        bar = max(1, tune.bar or window)
+        begin = -(-first // bar) * bar if first % bar else first
+        begin = begin if begin + window <= tune.steps else max(0, min(first, tune.steps - window))
+        found.append(cut(tune, begin, begin + window))
+    return Tunes(tuple(found))
 
 
 def one(rows: Any, index: int, steps: int = 1) -> Any:

@@ -44,7 +44,7 @@ from ..training.progress import line, printer
 from ..training.stop import Stop
 from ..training.team import ALONE, Team, start
 from . import pictures
-from .rows import Loaded, load
+from .rows import Loaded, load, places
 from .specimens import specimens
 
 
@@ -391,6 +391,7 @@ def _write_codes(ae: Autoencoder, data: Loaded, path: Path) -> None:
 
     def codes(raw: Any, labels: Any) -> pd.DataFrame:
         frame = pd.DataFrame(ae.transform(raw), columns=[f"z{i}" for i in range(ae._n_features_out)])
+        frame = pd.concat([places(ae, raw), frame], axis=1)
         if labels is not None and len(labels) == len(frame):
             frame["label"] = labels
         return frame

@@ -1,5 +1,6 @@
 """Ways through a latent space: from one code to another, and along each of its dimensions."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def numbers_of(ae: Autoencoder, told: pd.DataFrame | None) -> torch.Tensor | Non
 def moved(ae: Autoencoder, data: Any, direction: Any, strength: float) -> Any:
     """See `latente.apply`."""
     if isinstance(direction, (str, Path)):
-        direction = read(direction, "table", note=lambda text: None)
+        direction = _numbers(Path(direction))
     numbers = np.asarray(direction, dtype=np.float64).reshape(-1)
     if len(numbers) != ae._n_features_out or not np.isfinite(numbers).all():
         raise DataError(
@@ -143,3 +144,11 @@ def moved(ae: Autoencoder, data: Any, direction: Any, strength: float) -> Any:
     if not np.isfinite(strength):
         raise ConfigError(f"strength must be a number, not {strength!r}")
     return decoded(ae, (ae.transform(data) + strength * numbers).astype(np.float32))
+
+
+def _numbers(path: Path) -> Any:
+    """The numbers of a file: an array of one dimension, or a table of one column."""
+    if path.suffix.lower() == ".npy" and path.is_file():
+        with contextlib.suppress(ValueError, OSError, EOFError):
+            return np.load(path, allow_pickle=False)
+    return read(path, "table", note=lambda text: None)

@@ -19,14 +19,19 @@ def encode(
     *,
     deviations: Annotated[bool, "the posterior's standard deviations too, as s0, s1, …"] = False,
 ) -> "pd.DataFrame":
-    """Codes of rows: the posterior means, one column a latent dimension: z0, z1, …  [rows, dim]
+    """Codes of rows: the posterior means, one column a latent dimension: z0, z1, …  [rows, dim]; of tunes before them
+    which tune a window is of, and the step at which it begins.
 
     Raises DataError if the data do not fit the model.
     """
     import pandas as pd
 
+    from ..uses.rows import places
+
+    model._require_fitted()
+    where = places(model, data)
     mean, stddev = model.encode(data)
     frame = pd.DataFrame(mean, columns=[f"z{i}" for i in range(mean.shape[1])])
     if deviations:
         frame[[f"s{i}" for i in range(mean.shape[1])]] = stddev
-    return frame
+    return pd.concat([where, frame], axis=1)

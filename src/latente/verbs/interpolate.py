@@ -20,6 +20,8 @@ def interpolate(
     """Decoded codes on the way from a to b: rows of a table, pictures, texts (a file, FILE:N, or the text itself),
     tunes, or windows of series (FILE:N is the one from row N on).
 
+    Of a tune the way is between its first window from the bar on in which it sounds.
+
     For a Gaussian latent the way is a great circle, whose points are as far from the origin as draws from the prior
     are: a straight line would cross the middle, where there are none (White 2016, arXiv:1609.04468). For a point latent
     it is a line, and for codes a line whose points are taken to their nearest entries. What is given of the ends, of a

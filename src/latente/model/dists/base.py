@@ -27,7 +27,7 @@ class Bend:
         if not 0 <= self.temperature <= 100:
             raise ConfigError(f"temperature must be from 0 (the likeliest) to 100, not {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p must be a share above 0, up to 1, not {self.top_p}", hint="--top-p 0.9")
+            raise ConfigError(f"top_p must be a share above 0, up to 1, not {self.top_p}", hint="0.9, for one")
 
 
 class Dist(ABC):

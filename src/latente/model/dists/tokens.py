@@ -25,6 +25,8 @@ from .chain import drawn
 
 Pick = Callable[[Tensor], Tensor]
 AS_IT_IS = Bend()
+# Below it a draw is the likeliest token: float32 could not tell the others apart from nothing.
+COLDEST = 1e-4
 # Tokens that no data have: what fills a row, and stands before its first; one that is not known; a row's end.
 PAD, UNSEEN, END = 0, 1, 2
 OWN = 3
@@ -200,7 +202,7 @@ class TokensDist(Dist):
         return counts(self.mode.flatten(0, -2), self.net.settings.size).unflatten(0, self._shape)
 
     def sample(self, generator: torch.Generator | None) -> Tensor:
-        if self.bend.temperature == 0:
+        if self.bend.temperature < COLDEST:
             return self.mode
 
         def pick(log_p: Tensor) -> Tensor:

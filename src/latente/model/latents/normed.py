@@ -69,7 +69,7 @@ class Normed:
     """
 
     dim: int = 32
-    spread: float = 0.6
+    spread: float = 0.65
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, self, "dim", "1 or more")

@@ -45,8 +45,7 @@ class Alone(Learned):
     def log_p(self, batch: Batch) -> Tensor:
         """log p(x) of prepared rows in nats: exact. [b]"""
         assert self.net is not None
-        px = self.net.decode(torch.zeros(1, len(batch), 1, device=batch.x.device))
-        return px.seen(batch.x, batch.observed)[0].sum(-1)
+        return self.net.mean_of(batch).seen(batch.x, batch.observed)[0].sum(-1)
 
     @property
     def document(self) -> dict[str, Any]:
