@@ -138,6 +138,18 @@ def test_training_rows_are_transposed_within_the_range_and_nothing_else_changes(
     assert torch.equal(plain.x, kind.prepare(rows).x)
 
 
+def test_pitches_that_were_not_learned_are_unknown_and_the_rest_is_scored(model):
+    high = of_notes([60, 120, 64], [0, 8, 16], [8, 8, 16], 32)
+    with pytest.warns(DataWarning, match="1 note"):
+        batch = model.schema_.to_batch(high)
+    assert int((~batch.observed).sum()) == 1
+    with pytest.warns(DataWarning, match="1 note"):
+        assert np.isfinite(model.score_samples(high)).all()
+    chord = Music(form="voices", window=4, stride=4, low=60, high=72, bar=4)
+    row = chord.tokens(of_notes([100, 90, 62], [0, 0, 0], [4, 4, 4], 4))
+    assert chord.grammar[[PAD, *row[:-1]], row][np.array(row) >= END].all()
+
+
 def test_the_form_is_found_and_said():
     chord = of_notes([60, 64], [0, 0], [16, 16], 16)
     assert Music().learn(TUNES).form == "melody"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from ..model.batch import Batch
-from ..model.dists.tokens import END, OWN, PAD
+from ..model.dists.tokens import END, OWN, PAD, UNSEEN
 from ..model.nets.recurrent import Recurrent
 from ..model.noise import uniform
 from ..parts import part, require
@@ -139,19 +139,22 @@ class Music(Sequences):
         return found
 
     def tokens(self, tune: Tune) -> list[int]:
-        """A window's tokens; `END` where it is shorter than a window, and always of voices."""
-        pitch, start, end = ((a.tolist()) for a in (np.clip(tune.pitch, self.low, self.high), tune.start, tune.end))
+        """A window's tokens; `END` where it is shorter than a window, and always of voices. A pitch out of the range
+        that was learned is not known.
+        """
+        pitch, start, end = (a.tolist() for a in (tune.pitch, tune.start, tune.end))
         if self.form == "melody":
             row = [REST] * tune.steps
             for p, s, e in zip(pitch, start, end, strict=True):
-                row[s] = self.first + p - self.low
+                row[s] = self.first + p - self.low if self.low <= p <= self.high else UNSEEN
                 row[s + 1 : e] = [HOLD] * (min(e, tune.steps) - s - 1)
             return row if tune.steps >= self.window else [*row, END]
         sounding: list[list[tuple[int, int]]] = [[] for _ in range(tune.steps)]
         held = self.first + (self.high - self.low + 1 if self.struck else 0)
         for p, s, e in zip(pitch, start, end, strict=True):
             for step in range(s, e):
-                sounding[step].append((-p, (self.first if step == s else held) + p - self.low))
+                token = (self.first if step == s else held) + p - self.low
+                sounding[step].append((-p, token if self.low <= p <= self.high else UNSEEN))
         return [*(token for frame in sounding for token in (*(t for _, t in sorted(frame)), STEP)), END]
 
     def tune(self, tokens: list[int]) -> Tune:
@@ -189,6 +192,10 @@ class Music(Sequences):
         tunes = tunes_of(raw)
         if not len(tunes):
             raise DataError("found 0 rows", hint="check the folder, or the filter before it")
+        strange = sum(int(((t.pitch < self.low) | (t.pitch > self.high)).sum()) for t in tunes)
+        if strange:
+            note = f"{strange:,} note(s) outside of the range that was learned, {self.low} to {self.high}, are unknown"
+            warnings.warn(note, DataWarning, stacklevel=5)
         return batch_of([self.tokens(w) for _, w in self.windows(tunes)], self.steps)
 
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
