@@ -46,6 +46,8 @@ def open_source(
     """
     with ReadingErrors(path):
         place, form = located(path, kind, header, shape)
+        if in_memory(place, kind):
+            raise DataError(f"{place.name} is read whole: texts, music and series have no blocks", hint="latente.read")
         if form == "text":
             form = "csv"
         if form in ("csv", "parquet", "arrow"):
@@ -96,6 +98,8 @@ def in_memory(path: str | os.PathLike[str], kind: str) -> bool:
 def streamable(path: str | os.PathLike[str], kind: str = "auto") -> bool:
     """Whether `open_source` takes data in this form. Says nothing of whether they are whole."""
     try:
+        if in_memory(path, kind):
+            return False
         place, _ = located(path, kind, "auto", None)
         files = table_files(place) if place.is_dir() else [place]
     except (ConfigError, DataError, OSError):

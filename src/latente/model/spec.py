@@ -174,6 +174,14 @@ class Spec:
                 )
             if document.get(key, usual[key]) == usual[key]:
                 document = document | {key: value}
+        try:
+            from_json("kind", document)
+        except ConfigError as error:
+            raise ConfigError(
+                f"this recipe sets {', '.join(map(repr, self.asks))} of its kind, which kind {document['part']!r} does "
+                f"not have so: {error.problem}",
+                hint=error.hint,
+            ) from None
         return document
 
     def model(self, seed: int) -> Model:
