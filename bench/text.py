@@ -96,7 +96,7 @@ def density(train: list[str], val: list[str], args: Any) -> tuple[lt.Autoencoder
         "mi_vanilla": other["mi"],
         "active_share": ours["active_share"],
         "z_matters": ours["z_matters"],
-        "fit_cpu_s": ours["fit_cpu_s"],
+        "density_fit_cpu_s": ours["fit_cpu_s"],
     }
     return model, figures, {"language_model_nll": ours["language_model"]}
 
@@ -237,7 +237,7 @@ def quijote(path: Path, quick: bool) -> dict[str, Any]:
     return {
         "known_word_share": float(np.mean([w in known for w in found])),
         "known_word_share_at_temperature_0.7": float(np.mean([w in known for w in cool])),
-        "quijote_fit_cpu_s": spent,
+        "fit_cpu_s": spent,
         "mojibake": sum("\ufffd" in text or "Ã" in text for text in new),
         "quijote_sentences": len(texts),
     }

@@ -50,6 +50,9 @@ def save(result: Any, target: "Path", model: "Autoencoder", a: Any, b: Any, **op
     from ..uses.ways import FINE
 
     if model.schema_.name == "music" and target.suffix in (".png", ".mid"):
+        from dataclasses import replace
+
+        result = type(result)(tuple(replace(t, name=f"step {i} of {len(result)}") for i, t in enumerate(result, 1)))
         return write(result, target.with_suffix(".mid")) + write(result, target.with_suffix(".png"))
     if model.schema_.name != "image" or target.suffix not in (".png", ".gif"):
         return write(result, target)
