@@ -59,6 +59,7 @@ def test_a_flow_posteriors_density_is_the_same_on_the_way_there_and_back():
         assert q.draw(torch.randn(10, 1, 3, generator=generator)).shape == (10, 6, 3)
 
 
+@pytest.mark.slow
 def test_a_flow_fitted_to_codes_comes_near_their_entropy():
     generator = torch.Generator().manual_seed(0)
     # A banana: x normal, y = x² + noise; its entropy is that of two normals, for the map has determinant 1.

@@ -144,6 +144,7 @@ def test_a_fit_that_fails_leaves_no_folder(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path):
     fitted(np.c_[A, A**2]).save(tmp_path / "m.safetensors")
     command = f"set -o pipefail; {LATENTE} sample {tmp_path}/m.safetensors -n 200000 | head -1"

@@ -401,7 +401,9 @@ def outcome(path):
     return "" if sizes == list(source.sizes) else "its blocks are not as long as they should be"
 
 
-@pytest.mark.parametrize("name", ["t.parquet", "t.feather", "stream.arrow", "t.csv"])
+@pytest.mark.parametrize(
+    "name", ["t.parquet", "t.feather", "stream.arrow", pytest.param("t.csv", marks=pytest.mark.slow)]
+)
 def test_a_file_with_a_wrong_byte_is_read_or_refused_by_its_name(tmp_path, frame, small_blocks, name):
     path = tmp_path / name
     WRITERS[name](frame.drop(columns=["text"]), path)

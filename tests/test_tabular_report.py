@@ -141,6 +141,7 @@ def test_what_cannot_be_compared_is_refused(change, error, message):
         lt.tabular_report(asked.pop("training"), asked.pop("synthetic"), asked.pop("held_out"), **asked)
 
 
+@pytest.mark.slow
 def test_a_model_is_reported_with_its_code_and_its_own_conditional_beside(tmp_path):
     train, test = rows(1500, 0), rows(600, 1)
     ae = lt.Autoencoder("tabular", steps=400, random_state=0).fit(train)

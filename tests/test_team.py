@@ -137,6 +137,7 @@ def test_data_in_memory_are_not_for_several_processes():
         lt.fit(pd.DataFrame({"a": [1.0, 2.0]}), processes=2)
 
 
+@pytest.mark.slow
 def test_an_error_of_the_user_is_said_once(tmp_path, data):
     command = [*LATENTE, "fit", str(data), "--processes", "2", "--label-col", "nowhere", "-o", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -140,7 +140,7 @@ def answers(watch, frame, at_once):
     return found + one.end(), waits
 
 
-@pytest.mark.parametrize("at_once", [1, 70])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 70])
 def test_a_followed_series_gets_the_numbers_of_the_file_within_a_window(watch, at_once):
     frame = strange().iloc[:400].drop(index=[77, 78, 200]).reset_index(drop=True)  # with steps missing
     frame.loc[50, "a"] = np.nan
