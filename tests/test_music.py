@@ -250,8 +250,10 @@ def test_a_way_between_two_tunes_is_a_file_to_hear_and_a_picture(model, saved, t
 def test_a_direction_moves_tunes(model):
     up, down = (Tunes(tuple(t for t in TUNES if t.name.endswith(w))) for w in ("up", "down"))
     direction = lt.vector(model, up, down)
-    moved = lt.apply(model, Tunes((cut(up[5], 0, 32),)), direction, strength=1.0)
-    assert isinstance(moved, Tunes)
+    some = Tunes((cut(up[5], 0, 32),))
+    codes = model.transform(some)
+    assert same(lt.apply(model, some, direction, strength=0.0)[0], model.decode(codes)[0])
+    assert same(lt.apply(model, some, direction, strength=2.0)[0], model.decode(codes + 2 * direction)[0])
 
 
 def test_a_folder_of_music_is_fitted_from_the_command_line(tmp_path):

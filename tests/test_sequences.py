@@ -9,7 +9,6 @@ import torch
 
 from latente.errors import ConfigError
 from latente.kinds.sequences import batch_of
-from latente.model.batch import Batch
 from latente.model.dists.base import Bend
 from latente.model.dists.tokens import END, OWN, PAD, UNSEEN, Tokens, likeliest
 from latente.model.latents.normed import Normed
@@ -254,4 +253,3 @@ def test_rows_of_one_kind_do_not_make_normed_means_explode():
     h = torch.ones(10, 5)
     head.start(h)
     assert torch.isfinite(head(h).mean).all()
-    assert Batch(h).x.shape == (10, 5)

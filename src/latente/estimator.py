@@ -22,7 +22,7 @@ from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.given import apart, cells, chosen, together
 from .kinds.pictures import Pictures
-from .kinds.reading import form_of
+from .kinds.reading import form_of, whole_kind
 from .kinds.sources import Read, Source
 from .kinds.streams import opened
 from .kinds.table import Table, as_frame, from_arrow, is_arrow
@@ -31,7 +31,7 @@ from .model.dists.base import Bend
 from .model.estimates import bounds
 from .model.model import Model
 from .model.spec import Spec, Train, recipe, recipes, with_dim
-from .parts import from_json, to_json
+from .parts import find, from_json, to_json
 from .training import baseline, private
 from .training.checkpoint import Slots
 from .training.feed import Feed, Resident
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
 
 # Columns of a table that are learned as a chain unless told otherwise: its steps take as long as it has columns.
 MOST_COLUMNS = 100
-# Kinds whose decoder sees what came before, and can do without a code.
-SEQUENCES = ("text", "music")
-KINDS_OF = {"text": "text", "jsonl": "text", "music": "music"}
 # Rows that go through the nets at once when a fitted model is used.
 ROWS = 1024
 
@@ -223,13 +220,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def _planned(self, X: Any) -> str:
-        """The recipe for data before they are read: "density" for texts and tunes, and "vae", till more is known."""
-        kind = getattr(self.kind, "name", self.kind["part"] if isinstance(self.kind, dict) else self.kind)
+        """The recipe of the kind that data are of, as far as one can see before they are read."""
+        kind = getattr(self.kind, "name", self.kind.get("part", "auto") if isinstance(self.kind, dict) else self.kind)
         if kind == "auto" and isinstance(X, (str, Path)):
-            kind = KINDS_OF.get(form_of(X), kind)
+            kind = whole_kind(X) or kind
         elif kind == "auto" and _has_form(X):
             kind = infer(X)
-        return "density" if kind in SEQUENCES else "vae"
+        return Kind.recipe if kind in ("auto", None) else str(find("kind", str(kind)).recipe)  # type: ignore[attr-defined]
 
     def _is_tabular(self, raw: Any) -> bool:
         """Whether `raw` is a table of named columns and nothing was chosen that recipe "tabular" chooses itself."""

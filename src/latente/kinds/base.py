@@ -43,6 +43,7 @@ class Kind(ABC):
 
     role: str
     name: str
+    recipe = "vae"  # what `fit` takes for such data unless told otherwise
 
     @classmethod
     @abstractmethod

@@ -213,7 +213,7 @@ class Music(Sequences):
     def restore(self, x: Tensor) -> Tunes:
         return Tunes(tuple(self.tune(row) for row in x.long().tolist()))
 
-    def places(self, raw: Any) -> tuple[list[str], list[int]]:
+    def where(self, raw: Any) -> tuple[list[str], list[int]]:
         """Of each window the name of its tune, or its number, and the step at which it begins."""
         tunes = tunes_of(raw)
         numbers = [number for number, _ in self.windows(tunes)]
@@ -263,7 +263,7 @@ class Music(Sequences):
         return self.form == "melody"
 
     @property
-    def left_out(self) -> float:
+    def usual_dropout(self) -> float:
         # Pieces of several voices are few, and soon known by heart.
         return 0.3 if self.form == "voices" else 0.0
 

@@ -204,6 +204,11 @@ def form_of(path: str | os.PathLike[str]) -> str:
         return ""
 
 
+def whole_kind(path: str | os.PathLike[str]) -> str:
+    """ "text" or "music", whose files are read whole; "" for what is in any other form, or not there."""
+    return {"text": "text", "jsonl": "text", "music": "music"}.get(form_of(path), "")
+
+
 def table_files(folder: Path) -> list[Path]:
     """The files of a table that is spread over a folder, sorted by name; empty if there are none.
 

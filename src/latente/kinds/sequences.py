@@ -36,6 +36,8 @@ class Sequences(Kind):
     Learned: `pairs`, which tokens follow which, packed (`follows` says it); `usual`, tokens of a row on average.
     """
 
+    recipe = "density"
+
     steps: int = 0
     told: Literal["whole", "steps"] = "whole"
     width: int = 64
@@ -50,7 +52,7 @@ class Sequences(Kind):
         """Tokens of the vocabulary."""
 
     @property
-    def left_out(self) -> float:
+    def usual_dropout(self) -> float:
         """The dropout of data of this kind, unless another is asked for."""
         return 0.0
 
@@ -114,7 +116,7 @@ class Sequences(Kind):
             maps=2 * self.width if self.told == "whole" else MAPS,
             told=self.told,
             word_dropout=self.word_dropout,
-            dropout=self.left_out if self.dropout is None else self.dropout,
+            dropout=self.usual_dropout if self.dropout is None else self.dropout,
             tick=self.clock[0],
             period=self.clock[1],
         )

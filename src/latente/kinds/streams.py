@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import ConfigError, DataError
 from .pictures import Shape, target
-from .reading import form_of, located, read, require_kind, table_files
+from .reading import located, read, require_kind, table_files, whole_kind
 from .reading_bytes import ReadingErrors, free_memory
 from .reading_pictures import sampled
 from .sources import Source
@@ -92,7 +92,7 @@ def opened(
 
 def in_memory(path: str | os.PathLike[str], kind: str) -> bool:
     """Whether data are of a kind that is read whole: windows reach over any blocks, and a vocabulary is of all."""
-    return kind in WHOLE or (kind == "auto" and form_of(path) in ("text", "jsonl", "music"))
+    return kind in WHOLE or (kind == "auto" and whole_kind(path) != "")
 
 
 def streamable(path: str | os.PathLike[str], kind: str = "auto") -> bool:

@@ -43,7 +43,7 @@ def nearest(ae: Autoencoder, item: Any, among: Any, k: int) -> pd.DataFrame:
 
 
 def _shown(rows: Any, index: list[int]) -> dict[str, Any]:
-    """What is shown of some rows: a table's cells, a text, a tune's name."""
+    """What is shown of some rows: a table's cells, or the text."""
     if hasattr(rows, "iloc"):
         return {str(name): rows[name].iloc[index].tolist() for name in rows.columns}
     if not isinstance(rows, (Sequence, np.ndarray)) or getattr(rows, "ndim", 1) != 1:

@@ -50,13 +50,12 @@ def load(
     asked: dict[str, Any] = {n: v for n, v in (("text_col", text_col), ("unit", unit)) if v is not None}
     if asked and kind == "auto":
         kind = "text"
-    if kind == "text" and label_col is not None:
-        return _labelled(data, header, text_col or "", label_col)
-    if text_col is not None and hasattr(data, "columns"):
-        data = of_table(data, text_col, name, lambda text: warnings.warn(text, DataWarning, stacklevel=4))
+    # Labels stand in another column of the table that the texts are a column of.
+    beside = kind == "text" and label_col is not None
     if isinstance(data, (str, Path)):
         name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
-        data = read_noted(data, kind, stream, header=header, **asked)
+        how = ("table", "no", {"missing": ()}) if beside else (kind, stream, asked)
+        data = read_noted(data, how[0], how[1], header=header, **how[2])
     if isinstance(data, Source):
         if label_col is None:
             return Loaded(data, None, name, path)
@@ -68,22 +67,12 @@ def load(
             raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
         labels = np.asarray(data[label_col])
         data = data[[c for c in data.columns if c != label_col]]
+    if kind == "text" and hasattr(data, "columns"):
+        texts = of_table(data, text_col or "", name, lambda text: warnings.warn(text, DataWarning, stacklevel=4))
+        if labels is not None:
+            labels = labels[[isinstance(cell, str) and bool(cell.strip()) for cell in data[texts.column]]]
+        data = texts
     return Loaded(data, labels, name, path)
-
-
-def _labelled(data: Any, header: str, text_col: str, label_col: str) -> Loaded:
-    """The texts of a table's column, with the labels that stand beside them."""
-    name, path = "data", None
-    if isinstance(data, (str, Path)):
-        name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
-        data = read_noted(data, "table", "no", header=header, missing=())
-    if not hasattr(data, "columns") or label_col not in list(data.columns):
-        have = ", ".join(map(str, getattr(data, "columns", ()))) or "none"
-        raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
-    rest = data[[c for c in data.columns if c != label_col]]
-    texts = of_table(rest, text_col, name, lambda text: warnings.warn(text, DataWarning, stacklevel=4))
-    there = [isinstance(cell, str) and bool(cell.strip()) for cell in rest[texts.column]]
-    return Loaded(texts, np.asarray(data[label_col])[there], name, path)
 
 
 def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any:
@@ -120,7 +109,7 @@ def places(ae: Autoencoder, data: Any) -> pd.DataFrame:
     """Of windows of tunes the tune (its name, or number) and the step at which each begins; of other rows no column."""
     if not isinstance(ae.schema_, Music):
         return pd.DataFrame()
-    tune, step = ae.schema_.places(ae.rows(data))
+    tune, step = ae.schema_.where(ae.rows(data))
     return pd.DataFrame({"tune": tune, "step": step})
 
 

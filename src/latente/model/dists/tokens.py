@@ -69,11 +69,14 @@ class _Net(nn.Module):
 
     def beat(self, before: Tensor) -> Tensor | None:
         """Where the clock stands at each cell, from the tokens before it [n, steps]."""
-        tick, period = self.settings.tick, self.settings.period
+        period = self.settings.period
         if not period:
             return None
-        ticks = (before != PAD if tick < 0 else before == tick).cumsum(1)
-        return ticks % period
+        return self.ticks(before).cumsum(1) % period
+
+    def ticks(self, tokens: Tensor) -> Tensor:
+        """Whether each token moves the clock on."""
+        return (tokens != PAD) if self.settings.tick < 0 else (tokens == self.settings.tick)
 
     def log_p(self, h: Tensor, before: Tensor) -> Tensor:
         """log p of every token, from what the writer and the decoder say of a cell, and the token before it.
@@ -139,11 +142,12 @@ class _Net(nn.Module):
         n = len(told)
         tokens = torch.full((n, self.steps), PAD, device=told.device)
         before, open_ = tokens[:, 0], torch.ones(n, dtype=torch.bool, device=told.device)
-        state = self.writer.begin(told if told.dim() == 2 else told.mean(1))
+        state, clock = self.writer.begin(told if told.dim() == 2 else told.mean(1)), torch.zeros_like(before)
         for t in range(self.steps):
             word = told if told.dim() == 2 else told[:, t]
-            beat = self.beat(F.pad(tokens[:, :t], (1, 0), value=PAD))
-            h, state = self.writer.step(self.read(before, None if beat is None else beat[:, -1]), word, state)
+            clock = clock + self.ticks(before)
+            beat = clock % self.settings.period if self.settings.period else None
+            h, state = self.writer.step(self.read(before, beat), word, state)
             log_p = self.log_p(self.out(h) + self.skip(word), before)
             if follows is not None:
                 # What is ruled out counts as 1e-30 times as likely: where nothing else is left, it is still an answer.
