@@ -174,6 +174,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         spec = self._set(spec, "kind")
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
+        raw = raw if isinstance(raw, Source) else spec.kind.taken(raw)
         raw, given = apart(raw, self._condition, y)
         if self._condition and given is None:
             raise ConfigError(
@@ -501,7 +502,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def rows(self, X: Any) -> Any:
         """`X` as raw data: read where it is a path, checked where it is an array or a frame."""
         self._require_fitted()
-        return self._raw(X, self.schema_, reset=False)
+        raw = self._raw(X, self.schema_, reset=False)
+        return raw if isinstance(raw, Source) else self.schema_.taken(raw)
 
     def prepared(self, raw: Any, given: Any = None) -> Iterator[Batch]:
         """`batches` of what `rows` gave."""

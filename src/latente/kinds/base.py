@@ -106,6 +106,15 @@ class Kind(ABC):
         """Rows of a training batch, at the most, unless a user asks for so many; None: as the recipe says."""
         return None
 
+    def taken(self, data: Any) -> Any:
+        """Data in memory, in any form that this kind takes, as its raw data."""
+        return data
+
+    @property
+    def pca(self) -> bool:
+        """Whether PCA of a row's features is a baseline for it."""
+        return True
+
     @property
     def plain(self) -> bool:
         """Whether what p(x|z) needs of the nets are the means of a row's cells, which the encoder sees as they are."""

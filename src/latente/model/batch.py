@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from . import sparse
+
 
 @dataclass(frozen=True)
 class Batch:
     """Rows as tensors.
 
-    x: [b, *cells], in a kind's compact dtype while it lies in memory, float32 when it reaches a model.
+    x: [b, *cells], in a kind's compact dtype while it lies in memory, float32 when it reaches a model. Of kinds in which
+    nearly all cells are 0 it is sparse (`sparse.py`), all the way to the nets and likelihoods that know of it.
     observed: bool, same shape as x; None means that every cell is. Missing, padding and unseen are this one mask.
     context: [b, k] what is given and not modelled, or None.
     """
@@ -24,9 +27,7 @@ class Batch:
 
     def rows(self, index: Tensor | slice) -> "Batch":
         """The rows of `index`."""
-        # index_select copies whole rows; indexing would look at every number, at fifteen times the cost.
-        take = (lambda t: t[index]) if isinstance(index, slice) else (lambda t: t.index_select(0, index))
-        return Batch(*(None if t is None else take(t) for t in self._tensors()))  # type: ignore[arg-type]
+        return Batch(*(None if t is None else sparse.take(t, index) for t in self._tensors()))  # type: ignore[arg-type]
 
     def to(self, device: str) -> "Batch":
         """The same rows on `device`."""

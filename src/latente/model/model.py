@@ -58,7 +58,7 @@ class Pass:
     @cached_property
     def log_px(self) -> Tensor:
         """log p(x|z) over the observed cells. [s, b]"""
-        return self.cells.flatten(2).sum(-1)
+        return self.px.log_prob(self.target.x, self.target.observed)
 
     @cached_property
     def log_pz(self) -> Tensor:
@@ -214,7 +214,7 @@ class Model(nn.Module, ABC):
         steps is spent on learning what a row looks like on average. A prior that starts from rows does so here.
         """
         last = [m for m in self.output.modules() if isinstance(m, (nn.Linear, Offset))][-1]
-        params = self.likelihood.start(self.likelihood.features(batch.x).flatten(1).mean(0))
+        params = self.likelihood.start(self.likelihood.average(batch.x))
         assert last.bias is not None
         last.bias.copy_(params.reshape(last.bias.shape))
 

@@ -41,8 +41,11 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int, private: bool = False) -> Baseline:
     """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median.
 
-    private: of new rows of the model in place of those it was trained on, so that it tells of them what the model does.
+    A kind whose baseline is another has none here. private: of new rows of the model in place of those it was trained on, so that it tells of them what the model does.
     """
+    if not kind.pca:
+        f = model.likelihood.continuous.numel()
+        return Baseline(np.zeros(f, np.float32), np.zeros((0, f), np.float32))
     if private:
         generator = torch.Generator().manual_seed(seed)
         x = model.decode(model.prior().sample(FEW, generator)).sample(generator)

@@ -337,9 +337,11 @@ def _beside_pca(model: Model, few: Batch, held_out: Batch, dim: int) -> list[Fin
     """
     if held_out.observed is not None:
         held_out = held_out.rows(held_out.observed.flatten(1).all(1).nonzero().flatten())
+    if len(held_out) < ENOUGH or not model.likelihood.whole:
+        return []
     features = model.likelihood.features(few.x).flatten(1).cpu().numpy()
     # With as many components as features PCA is the identity: there is nothing to compare.
-    if len(held_out) < ENOUGH or dim >= features.shape[1] or not model.likelihood.whole:
+    if dim >= features.shape[1]:
         return []
     pca = baseline.of(features, dim, 0)
     x, expected = baseline.features(model, held_out)

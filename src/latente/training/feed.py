@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..model import sparse
 from ..model.batch import Batch
 from ..model.spec import Train
 from .private import draws
@@ -127,7 +128,8 @@ class Resident(Feed):
     @property
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for tensor in (self.data.x, self.data.observed, self.data.context):
+        x = sparse.parts(self.data.x) if sparse.is_sparse(self.data.x) else (self.data.x,)
+        for tensor in (*x, self.data.observed, self.data.context):
             if tensor is not None:
                 digest.update(str(tuple(tensor.shape)).encode())
                 digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)

@@ -192,7 +192,8 @@ def _is_scale(name: str) -> bool:
     """Whether a parameter of this name is a learned scale of p(x|z), or a place or a width of p(z|c), which follow the
     codes as scales follow the residuals; a likelihood may have nets too.
     """
-    return name.startswith("moves.") or (name.startswith("likelihood.") and name.endswith("log_scale"))
+    scale = name.startswith("likelihood.") and name.endswith(("log_scale", "log_dispersion"))
+    return scale or name.startswith("moves.")
 
 
 def _decays(name: str, parameter: Tensor) -> bool:

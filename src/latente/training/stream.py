@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..kinds.base import Kind
 from ..kinds.sources import Source
+from ..model import sparse
 from ..model.batch import Batch
 from ..model.spec import Train
 from .feed import MIN_HELD_OUT, Feed, Portion, order, plan
@@ -159,7 +160,7 @@ class Streamed(Feed):
     def _windows(self, epoch: int) -> list[list[int]]:
         """The blocks of this process in the epoch's order, a few at a time."""
         sample, blocks = self._sample, len(self.source.sizes)
-        row = sum(t[0].numel() * t.element_size() for t in (sample.x, sample.observed) if t is not None)
+        row = sum(sparse.bytes_of(t) // len(t) for t in (sample.x, sample.observed) if t is not None)
         if self.team.size == 1 and self._rows_of(list(range(blocks))) * row <= WINDOW:
             return [list(range(blocks))]  # all of them in one: read once, and kept
         mixed = torch.randperm(blocks, generator=order(self.config.seed, epoch)).tolist()
@@ -208,7 +209,7 @@ def together(parts: list[Batch]) -> Batch:
         observed = torch.cat(
             [torch.ones_like(p.x, dtype=torch.bool) if p.observed is None else p.observed for p in parts]
         )
-    return Batch(torch.cat([p.x for p in parts]), observed)
+    return Batch(sparse.joined([p.x for p in parts]), observed)
 
 
 def chosen(raw: Any, index: np.ndarray) -> Any:

@@ -42,6 +42,10 @@ class Dist(ABC):
         cells = self.cells(x)
         return cells if observed is None else cells.masked_fill(~observed, 0.0)
 
+    def log_prob(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        """log p of each row's observed cells together, in nats. [..., b]"""
+        return self.seen(x, observed).flatten(-self.event_dim).sum(-1)
+
     @property
     @abstractmethod
     def mean(self) -> Tensor:
@@ -90,6 +94,10 @@ class Likelihood(nn.Module, ABC):
     def features(self, x: Tensor) -> Tensor:
         """x [b, *cells] as plain numbers [b, features]: a category is its one-hot row."""
         return x.flatten(1)
+
+    def average(self, x: Tensor) -> Tensor:
+        """What `start` is told of rows x: the mean of their features. [features]"""
+        return self.features(x).flatten(1).mean(0)
 
     @property
     def owner(self) -> Tensor:

@@ -1,0 +1,162 @@
+"""Counts whose variance grows faster than their mean: molecules of genes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...parts import part
+from .. import sparse
+from ..batch import Batch
+from .base import Dist
+from .counts import CountsLikelihood
+from .multinomial import drawn_totals
+
+# log of a dispersion θ, from a variance of some hundred times the mean's square to that of Poisson counts.
+LOWEST, HIGHEST = -5.0, 9.0
+_gammaln, _digamma = torch.special.gammaln, torch.special.digamma
+
+
+class _LogP(torch.autograd.Function):
+    """Σ_j log NB(x_j; μ_j, θ_j) of rows, with μ = n·softmax(logits), and its derivatives written out.
+
+    What a zero costs, −θ log(1 + μ/θ), is summed over all columns; the gamma functions, which cost twenty times a
+    logarithm, are asked for where a count is not 0 alone. d/d log μ = θ (x − μ) / (θ + μ).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, log_theta: Tensor, row: Tensor, column: Tensor, values: Tensor, total: Tensor
+    ) -> Tensor:
+        theta = log_theta.exp()
+        shares = logits.softmax(-1)
+        mu = shares * total.unsqueeze(-1)
+        ratio = mu / theta
+        found = -(torch.log1p(ratio) @ theta)
+        where = row * logits.shape[-1] + column
+        each, own = mu.flatten(-2).index_select(-1, where), theta[column]
+        there = _gammaln(values + own) - _gammaln(theta)[column] - _gammaln(values + 1)
+        there = there + values * (each.clamp(min=1e-30).log() - (own + each).log())
+        found.index_add_(-1, row, there)
+        ctx.save_for_backward(shares, ratio, theta, row, column, where, values, total)
+        return found
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        shares, ratio, theta, row, column, where, values, total = ctx.saved_tensors
+        own, each = theta[column], ratio.flatten(-2).index_select(-1, where)
+        weight = gradient.index_select(-1, row)
+        less = 1 / (1 + ratio)  # θ / (θ + μ)
+        slope = (ratio * theta).mul_(less).mul_(-gradient.unsqueeze(-1))
+        at = values / (1 + each)  # x θ / (θ + μ)
+        slope.flatten(-2).index_add_(-1, where, weight * at)
+        by_theta = torch.log1p(ratio).add_(less).sub_(1).mul_(-gradient.unsqueeze(-1)).flatten(0, -2).sum(0)
+        there = weight * (_digamma(values + own) - _digamma(theta)[column] - at / own)
+        by_theta = by_theta.index_add_(0, column.expand_as(there).flatten(), there.flatten()) * theta
+        return slope - shares * slope.sum(-1, keepdim=True), by_theta, None, None, None, None
+
+
+@dataclass(frozen=True)
+class NegativeBinomialDist(Dist):
+    """NB with mean μ_j = n·softmax(logits)_j and variance μ + μ²/θ; with `gates`, 0 with probability sigmoid(gates)
+    besides. usual, spread: see `CountsLikelihood`.
+    """
+
+    logits: Tensor  # [..., g]
+    log_theta: Tensor  # [g]
+    usual: Tensor
+    spread: Tensor
+    gates: Tensor | None = None
+
+    def cells(self, x: Tensor) -> Tensor:
+        return self.seen(x, None)
+
+    def seen(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        x, logits = sparse.dense(x), self.logits
+        if observed is not None:
+            # The counts that are there share out their own sum.
+            x, logits = x * observed, logits.masked_fill(~observed, -torch.inf)
+        mu = logits.softmax(-1) * x.sum(-1, keepdim=True)
+        theta = self.log_theta.exp()
+        nothing = -theta * torch.log1p(mu / theta)
+        gammas = _gammaln(x + theta) - _gammaln(theta) - _gammaln(x + 1)
+        found = nothing + gammas + torch.special.xlogy(x, (mu / (theta + mu)).clamp(min=1e-30))
+        if self.gates is not None:
+            open_, shut = F.logsigmoid(-self.gates), F.logsigmoid(self.gates)
+            found = torch.where(x > 0, open_ + found, torch.logaddexp(shut, open_ + nothing))
+        return found if observed is None else found.masked_fill(~observed, 0.0)
+
+    def log_prob(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        if observed is not None or self.gates is not None:
+            return super().log_prob(x, observed)
+        row, column, values = sparse.entries(x)
+        found: Tensor = _LogP.apply(self.logits, self.log_theta, row, column, values.float(), sparse.totals(x))
+        return found
+
+    @property
+    def mean(self) -> Tensor:
+        return self._means(self.usual)
+
+    def _means(self, total: Tensor) -> Tensor:
+        mu = self.logits.softmax(-1) * total
+        return mu if self.gates is None else mu * torch.sigmoid(-self.gates)
+
+    @property
+    def mode(self) -> Tensor:
+        theta = self.log_theta.exp()
+        return (self.logits.softmax(-1) * self.usual * (1 - 1 / theta)).clamp(min=0).floor()
+
+    @property
+    def expectation(self) -> Tensor:
+        return torch.log1p(self.mean)
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        total = drawn_totals(self.logits.shape[:-1], self.spread, generator).unsqueeze(-1)
+        theta = self.log_theta.exp().expand(self.logits.shape)
+        rate = torch._standard_gamma(theta, generator=generator) / theta * self.logits.softmax(-1) * total
+        found = torch.poisson(rate, generator=generator)
+        if self.gates is None:
+            return found
+        shut = torch.rand(found.shape, generator=generator, device=found.device) < self.gates.sigmoid()
+        return found.masked_fill(shut, 0.0)
+
+
+class _NegativeBinomial(CountsLikelihood):
+    def __init__(self, shape: tuple[int, ...], inflated: bool) -> None:
+        super().__init__(shape)
+        self.inflated = inflated
+        self.out_shape = (2, *shape) if inflated else shape
+        self.log_dispersion = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, params: Tensor) -> NegativeBinomialDist:
+        log_theta = self.log_dispersion.clamp(LOWEST, HIGHEST)
+        logits, gates = params.unbind(-2) if self.inflated else (params, None)
+        return NegativeBinomialDist(logits, log_theta, self.usual, self.spread, gates)
+
+    def start(self, features: Tensor) -> Tensor:
+        shares = super().start(features).reshape(-1, features.shape[0])
+        if self.inflated:
+            shares = torch.stack([shares[0], torch.full_like(shares[0], -3.0)])  # 5 % shut
+        return shares.reshape(self.out_shape)
+
+    def observe(self, px: Dist, target: Batch) -> None:
+        """Nothing is followed: the dispersion is learned."""
+
+
+@part("likelihood", "negative-binomial")
+@dataclass(frozen=True)
+class NegativeBinomial:
+    """Counts given their sum n: NB(n·softmax, θ) with a dispersion θ for each column, variance μ + μ²/θ.
+
+    inflated: a count is 0 with a probability of its own besides, which the decoder gives (ZINB).
+    Source: Lopez et al. 2018 (scVI), eq. 1–3; there the sum is a latent or given too.
+    """
+
+    inflated: bool = False
+
+    def build(self, shape: tuple[int, ...]) -> CountsLikelihood:
+        """The likelihood of rows of `shape`."""
+        return _NegativeBinomial(shape, self.inflated)

@@ -1,0 +1,65 @@
+"""Nets for rows in which nearly all numbers are 0: the first layer costs what is there, not what could be."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...parts import part, require
+from .. import sparse
+from .layers import Activate, Residual
+from .mlp import Mlp
+
+
+class Gather(nn.Module):
+    """x @ weight + bias for rows x [b, width] that are sparse, or dense but mostly 0."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, out) / math.sqrt(out))
+        self.bias = nn.Parameter(torch.zeros(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not sparse.is_sparse(x):
+            row, column, values = sparse.entries(x.flatten(1))
+            starts = F.pad(row.bincount(minlength=len(x)).cumsum(0), (1, 0))
+        else:
+            starts, column, values = sparse.parts(x)
+        # One pass over the rows of `weight` that are named, forward and backward.
+        found = F.embedding_bag(
+            column, self.weight, starts, mode="sum", per_sample_weights=values, include_last_offset=True
+        )
+        return found + self.bias
+
+
+@part("nets", "sparse")
+@dataclass(frozen=True)
+class Sparse:
+    """A gathered first layer, then `depth` layers h + f(h), each of `width` units, normalised (Ba et al. 2016,
+    arXiv:1607.06450) before its activation; back through layers of `back`, () a linear decoder.
+    """
+
+    width: int = 600
+    depth: int = 1
+    back: tuple[int, ...] = ()
+    activation: str = "silu"
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, self, "width", "1 or more")
+        require(0 <= self.depth <= 64, self, "depth", "0 to 64")
+        Mlp(self.back, self.activation)
+
+    def encoder(self, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+        """The body on inputs of `shape`, and the width of its features."""
+        first = [Gather(math.prod(shape), self.width), nn.LayerNorm(self.width), Activate(self.activation)]
+        return nn.Sequential(*first, *(self._layer() for _ in range(self.depth))), self.width
+
+    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
+        """From z [b, dim] to [b, *shape]."""
+        return Mlp(self.back, self.activation).decoder(dim, shape)
+
+    def _layer(self) -> nn.Module:
+        width = self.width
+        return Residual(nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), Activate(self.activation)))
