@@ -50,6 +50,7 @@ _VERBS = [
         "impute",
         "sample",
         "interpolate",
+        "recommend",
         "neighbours",
         "vector",
         "apply",

@@ -20,7 +20,7 @@ import typer
 
 from . import __version__, verbs
 from .errors import ConfigError, LatenteError
-from .verbs import CODES, DATA, MODEL, ROW, RUN, Mark
+from .verbs import CODES, DATA, HISTORY, MODEL, ROW, RUN, Mark
 
 app = typer.Typer(
     name="latente",
@@ -34,7 +34,7 @@ app = typer.Typer(
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
-    *("interpolate", "neighbours", "vector", "apply", "traverse", "score", "detect", "export", "doctor"),
+    *("interpolate", "recommend", "neighbours", "vector", "apply", "traverse", "score", "detect", "export", "doctor"),
 )
 SHORT = {"output": "-o", "n": "-n", "k": "-k"}
 # Numbers of a list that a line shows.
@@ -151,7 +151,7 @@ def _value(mark: Any, text: Any, verb: str) -> Any:
         from .kinds.reading import read
 
         return read(text, "table")
-    if mark in (DATA, ROW, MODEL, RUN):
+    if mark in (DATA, HISTORY, ROW, MODEL, RUN):
         return None if text is None else str(text)
     return None
 

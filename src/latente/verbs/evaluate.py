@@ -69,6 +69,10 @@ def evaluate(
     shuffled) and a ceiling (real rows); of recipe tabular beside it the same of rows drawn through the code. docs/
     tables.md says what each means.
 
+    Of a recommender (recipe recommend), in place of all this: of each new user's history a fifth is kept back, and
+    ndcg100, recall20, recall50 and coverage say how much of it the lists find that the rest gives: of both parts
+    together, each alone, EASE and popularity, with the 95 % intervals of the differences (paired bootstrap over users).
+
     Raises DataError if the data do not fit the model, ConfigError for `ais` of a latent that is not numbers.
     """
     if synthetic:
@@ -81,8 +85,10 @@ def evaluate(
                 hint="--training TRAINING-ROWS",
             )
         return tabular_report.of_model(model, training, data, target=target, seed=seed)
-    from ..uses import evaluation, neighbours
+    from ..uses import evaluation, neighbours, recommendation
 
+    if recommendation.recommends(model):
+        return recommendation.evaluate(model, data, seed)
     tokens = neighbours.of_tokens(model)
     if target is not None or (training is not None and not tokens):
         from ..errors import ConfigError

@@ -19,13 +19,17 @@ def neighbours(
 ) -> "pd.DataFrame":
     """The k rows of `among` whose codes are nearest to the item's: row (from 0), distance, and what is in the row.
 
-    The model file holds no rows, so say where they are. Raises ConfigError without `among`, or if k is not from 1 to
+    The model file holds no rows, so say where they are. Items of a recommender are in it: give an item's name alone,
+    for those whose vectors in the decoder point most nearly the same way (item, cosine). Raises ConfigError without `among`, or if k is not from 1 to
     the number of rows.
     """
     from ..errors import ConfigError
+    from ..uses import recommendation
     from ..uses.neighbours import nearest
     from ..uses.rows import row_of
 
+    if recommendation.recommends(model) and among is None:
+        return recommendation.similar(model, str(item), k)
     if among is None:
         raise ConfigError("a model file holds no rows to look among", hint="--among TRAINING-ROWS")
     schema = model.schema_

@@ -151,4 +151,6 @@ class Likelihood(nn.Module, ABC):
 
 def as_mask(target: Batch) -> Tensor:
     """The observed mask of a batch, all ones if it has none."""
-    return torch.ones_like(target.x, dtype=torch.bool) if target.observed is None else target.observed
+    if target.observed is not None:
+        return target.observed
+    return torch.ones(target.x.shape, dtype=torch.bool, device=target.x.device)
