@@ -162,9 +162,9 @@ class Interactions(Kind):
         shape = (len(self.items),)
         likelihood = Multinomial(once=not self.weights).build(shape)
         likelihood.usual.fill_(self.usual)
-        likelihood.spread.copy_(torch.tensor(self.spread))
         body, width = nets.encoder(shape)
-        return Built(_Encoder(body), width, nets.decoder(dim, likelihood.out_shape), likelihood, shape)
+        decoder = likelihood.decoder(nets.decoder(dim, likelihood.cells_shape), dim, self.spread)
+        return Built(_Encoder(body), width, decoder, likelihood, shape)
 
     @property
     def nets(self) -> Nets:

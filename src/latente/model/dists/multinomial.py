@@ -8,9 +8,7 @@ from torch import Tensor
 
 from ...parts import part
 from .. import sparse
-from ..batch import Batch
-from .base import Dist
-from .counts import CountsLikelihood, coefficient
+from .counts import CountsDist, CountsLikelihood, Sums, coefficient
 
 
 class _LogP(torch.autograd.Function):
@@ -40,16 +38,12 @@ class _LogP(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class MultinomialDist(Dist):
-    """P(x | n, z) = n! / Π x_j! · Π p_j^x_j with p = softmax(logits), for a row of n in all.
-
-    usual: n where none is given. spread: (mean, standard deviation) of log n for draws.
-    """
+class MultinomialDist(CountsDist):
+    """P(x | n, z) = n! / Π x_j! · Π p_j^x_j with p = softmax(logits). once: a column is drawn once at the most."""
 
     logits: Tensor  # [..., g]
-    usual: Tensor
-    spread: Tensor  # [2]
-    once: bool = False  # whether a column is taken once at the most
+    sums: Sums
+    once: bool = False
 
     def cells(self, x: Tensor) -> Tensor:
         return self.seen(x, None)
@@ -58,51 +52,39 @@ class MultinomialDist(Dist):
         x = sparse.dense(x)
         logits = self.logits if observed is None else self.logits.masked_fill(~observed, -torch.inf)
         x = x if observed is None else x * observed
-        share = torch.special.gammaln(x.sum(-1, keepdim=True) + 1) / x.sum(-1, keepdim=True).clamp(min=1)
+        n = x.sum(-1, keepdim=True)
+        # n! belongs to the whole row: each count has its share of it.
+        share = torch.special.gammaln(n + 1) / n.clamp(min=1)
         found = torch.special.xlogy(x, logits.softmax(-1)) + x * share - torch.special.gammaln(x + 1)
-        return found if observed is None else found * observed
+        return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        if observed is not None:
-            return super().log_prob(x, observed)
+    def shared(self, x: Tensor, n: Tensor) -> Tensor:
         row, column, values = sparse.entries(x)
-        total = sparse.totals(x)
-        found: Tensor = _LogP.apply(self.logits, row, column, values, total)
-        return found + coefficient(row, values, total)
+        found: Tensor = _LogP.apply(self.logits, row, column, values, n)
+        return found + coefficient(row, values, n)
 
     @property
     def mean(self) -> Tensor:
-        return self.logits.softmax(-1) * self.usual
+        return self.logits.softmax(-1) * self.sums.usual
 
     @property
     def mode(self) -> Tensor:
-        # The largest remainders: within one of the true mode in each column (Finucan 1964).
+        # By the largest remainders: within one of the true mode in each column.
         mean = self.mean
         whole = mean.floor()
-        rest = (self.usual - whole.sum(-1, keepdim=True)).round().clamp(min=0)
+        rest = (self.sums.usual - whole.sum(-1, keepdim=True)).round().clamp(min=0)
         order = (mean - whole).argsort(-1, descending=True).argsort(-1)
         return whole + (order < rest)
 
-    @property
-    def expectation(self) -> Tensor:
-        return torch.log1p(self.mean)
-
     def sample(self, generator: torch.Generator | None) -> Tensor:
         p = self.logits.softmax(-1)
-        n = drawn_totals(p.shape[:-1], self.spread, generator).flatten()
+        n = self.sums.sample(generator).flatten().long().tolist()
         flat, out = p.flatten(0, -2), torch.zeros_like(p).flatten(0, -2)
-        for i, (row, k) in enumerate(zip(flat, n.long().tolist(), strict=True)):
+        for i, (row, k) in enumerate(zip(flat, n, strict=True)):
             k = min(k, int((row > 0).sum())) if self.once else k
             taken = torch.multinomial(row, k, replacement=not self.once, generator=generator)
             out[i].index_add_(0, taken, torch.ones(len(taken), device=p.device))
         return out.view(p.shape)
-
-
-def drawn_totals(shape: torch.Size, spread: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Totals of new rows: log-normal, rounded, 1 or more."""
-    noise = torch.randn(shape, generator=generator, device=spread.device)
-    # Six deviations are beyond any row that was seen.
-    return (spread[0] + spread[1] * noise.clamp(-6, 6)).exp().round().clamp(min=1)
 
 
 class _Multinomial(CountsLikelihood):
@@ -111,10 +93,7 @@ class _Multinomial(CountsLikelihood):
         self.once = once
 
     def forward(self, params: Tensor) -> MultinomialDist:
-        return MultinomialDist(params, self.usual, self.spread, self.once)
-
-    def observe(self, px: Dist, target: Batch) -> None:
-        """Nothing is followed."""
+        return MultinomialDist(params[..., :-1], self.sums(params), self.once)
 
 
 @part("likelihood", "multinomial")
@@ -122,7 +101,7 @@ class _Multinomial(CountsLikelihood):
 class Multinomial:
     """Counts of a row given their sum: each of its n draws is column j with probability p_j.
 
-    once: a draw of a new row takes each column once at the most, as people do things.
+    once: a draw of a new row takes each column once at the most, as people take things.
     Source: Liang et al. 2018 (arXiv:1802.05814), eq. 2; theirs leaves out n! / Π x_j!, which has no gradient.
     """
 

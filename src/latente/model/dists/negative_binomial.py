@@ -9,10 +9,7 @@ from torch.nn import functional as F
 
 from ...parts import part
 from .. import sparse
-from ..batch import Batch
-from .base import Dist
-from .counts import CountsLikelihood
-from .multinomial import drawn_totals
+from .counts import CountsDist, CountsLikelihood, Sums
 
 # log of a dispersion θ, from a variance of some hundred times the mean's square to that of Poisson counts.
 LOWEST, HIGHEST = -5.0, 9.0
@@ -60,15 +57,14 @@ class _LogP(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class NegativeBinomialDist(Dist):
+class NegativeBinomialDist(CountsDist):
     """NB with mean μ_j = n·softmax(logits)_j and variance μ + μ²/θ; with `gates`, 0 with probability sigmoid(gates)
-    besides. usual, spread: see `CountsLikelihood`.
+    besides.
     """
 
     logits: Tensor  # [..., g]
     log_theta: Tensor  # [g]
-    usual: Tensor
-    spread: Tensor
+    sums: Sums
     gates: Tensor | None = None
 
     def cells(self, x: Tensor) -> Tensor:
@@ -89,35 +85,28 @@ class NegativeBinomialDist(Dist):
             found = torch.where(x > 0, open_ + found, torch.logaddexp(shut, open_ + nothing))
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    def log_prob(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        if observed is not None or self.gates is not None:
-            return super().log_prob(x, observed)
+    def shared(self, x: Tensor, n: Tensor) -> Tensor:
+        if self.gates is not None:
+            return self.cells(x).sum(-1)
         row, column, values = sparse.entries(x)
-        found: Tensor = _LogP.apply(self.logits, self.log_theta, row, column, values.float(), sparse.totals(x))
+        found: Tensor = _LogP.apply(self.logits, self.log_theta, row, column, values.float(), n)
         return found
 
     @property
     def mean(self) -> Tensor:
-        return self._means(self.usual)
-
-    def _means(self, total: Tensor) -> Tensor:
-        mu = self.logits.softmax(-1) * total
+        mu = self.logits.softmax(-1) * self.sums.usual
         return mu if self.gates is None else mu * torch.sigmoid(-self.gates)
 
     @property
     def mode(self) -> Tensor:
-        theta = self.log_theta.exp()
-        return (self.logits.softmax(-1) * self.usual * (1 - 1 / theta)).clamp(min=0).floor()
-
-    @property
-    def expectation(self) -> Tensor:
-        return torch.log1p(self.mean)
+        mu = self.logits.softmax(-1) * self.sums.usual
+        found = (mu * (1 - (-self.log_theta).exp())).clamp(min=0).floor()
+        return found if self.gates is None else found.masked_fill(self.gates > 0, 0.0)
 
     def sample(self, generator: torch.Generator | None) -> Tensor:
-        total = drawn_totals(self.logits.shape[:-1], self.spread, generator).unsqueeze(-1)
-        theta = self.log_theta.exp().expand(self.logits.shape)
-        rate = torch._standard_gamma(theta, generator=generator) / theta * self.logits.softmax(-1) * total
-        found = torch.poisson(rate, generator=generator)
+        theta = self.log_theta.exp().expand(self.logits.shape).contiguous()
+        mu = self.logits.softmax(-1) * self.sums.sample(generator).unsqueeze(-1)
+        found = torch.poisson(torch._standard_gamma(theta, generator=generator) / theta * mu, generator=generator)
         if self.gates is None:
             return found
         shut = torch.rand(found.shape, generator=generator, device=found.device) < self.gates.sigmoid()
@@ -126,24 +115,19 @@ class NegativeBinomialDist(Dist):
 
 class _NegativeBinomial(CountsLikelihood):
     def __init__(self, shape: tuple[int, ...], inflated: bool) -> None:
-        super().__init__(shape)
+        super().__init__(shape, 2 if inflated else 1)
         self.inflated = inflated
-        self.out_shape = (2, *shape) if inflated else shape
         self.log_dispersion = nn.Parameter(torch.zeros(shape))
 
     def forward(self, params: Tensor) -> NegativeBinomialDist:
         log_theta = self.log_dispersion.clamp(LOWEST, HIGHEST)
-        logits, gates = params.unbind(-2) if self.inflated else (params, None)
-        return NegativeBinomialDist(logits, log_theta, self.usual, self.spread, gates)
+        cells = params[..., :-1]
+        logits, gates = cells.chunk(2, -1) if self.inflated else (cells, None)
+        return NegativeBinomialDist(logits, log_theta, self.sums(params), gates)
 
     def start(self, features: Tensor) -> Tensor:
-        shares = super().start(features).reshape(-1, features.shape[0])
-        if self.inflated:
-            shares = torch.stack([shares[0], torch.full_like(shares[0], -3.0)])  # 5 % shut
-        return shares.reshape(self.out_shape)
-
-    def observe(self, px: Dist, target: Batch) -> None:
-        """Nothing is followed: the dispersion is learned."""
+        logits = super().start(features)
+        return torch.cat([logits, torch.full_like(logits, -3.0)]) if self.inflated else logits  # 5 % shut
 
 
 @part("likelihood", "negative-binomial")
@@ -152,7 +136,7 @@ class NegativeBinomial:
     """Counts given their sum n: NB(n·softmax, θ) with a dispersion θ for each column, variance μ + μ²/θ.
 
     inflated: a count is 0 with a probability of its own besides, which the decoder gives (ZINB).
-    Source: Lopez et al. 2018 (scVI), eq. 1–3; there the sum is a latent or given too.
+    Source: Lopez et al. 2018 (scVI), eq. 1–3.
     """
 
     inflated: bool = False
