@@ -5,6 +5,8 @@ A file may name other files, whose bytes would then be read as its own: links an
 
 import contextlib
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,37 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, LatenteError
+from . import hdf5_worker
 from .matrices import room_of
 from .reading_bytes import is_bomb, require_room
+
+_WALL, _SPEED = 15.0, 10e6  # seconds for any file, and bytes a second beyond: names are read at a hundred times that
 
 
 def require_h5py(what: str) -> None:
     """ConfigError if h5py is missing."""
     if importlib.util.find_spec("h5py") is None:
         raise ConfigError(f"{what} needs h5py, which is not installed", hint="pip install 'latente[omics]'")
+
+
+def require_sound(path: Path) -> None:
+    """DataError for a file that would make HDF5 break off, or never come to an end; another process tries it."""
+    require_h5py(f"reading {path.suffix.lower()} files")
+    # By its file and with -P, so that no module in the working directory stands in for another.
+    command = [sys.executable, "-P", str(Path(hdf5_worker.__file__)), str(path.resolve())]
+    wall = _WALL + path.stat().st_size / _SPEED
+    try:
+        nowhere = subprocess.DEVNULL
+        code = subprocess.run(
+            command, stdin=nowhere, stdout=nowhere, stderr=nowhere, timeout=wall, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        code = -1
+    if code < 0:
+        raise DataError(
+            f"{path.name} is damaged: HDF5 {'never comes to its end' if code == -1 else 'breaks off at it'}",
+            hint="fetch or write it again",
+        )
 
 
 @contextlib.contextmanager

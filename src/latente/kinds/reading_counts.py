@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from ..errors import ConfigError, DataError
 from .counted import Counted
-from .hdf5 import array, children, is_dataset, member, opened, strings
+from .hdf5 import array, children, is_dataset, member, opened, require_sound, strings
 from .matrices import Compressed, Matrix, in_memory, native, require_numbers
 from .reading_anndata import AUTO, cells, named, of_anndata, read_h5ad, stored
 from .reading_bytes import Note, ReadingErrors, is_bomb, require_room
@@ -52,6 +52,8 @@ def read_counts(place: Path, *, layer: str = AUTO, note: Note = lambda _: None) 
         if found is None:
             raise DataError(f"{place} holds no matrix.mtx", hint="name the file itself")
         ending = "".join(found.suffixes[-2:]) if found.suffix.lower() == ".gz" else found.suffix
+        if ending.lower() in (".h5ad", ".h5"):
+            require_sound(found)
         if ending.lower() == ".h5ad" or (ending.lower() == ".h5" and _is_anndata(found)):
             return read_h5ad(found, layer, note)
         if layer != AUTO:
