@@ -12,8 +12,8 @@ import scipy.sparse as sp
 class Counted:
     """Rows of counts, as they were found: whether they are counts at all is a kind's to judge.
 
-    counts: CSR [rows, columns]. names: the columns'; () where they have none. about: what else is known of each row; its
-    index are the rows' names. part: where in a file the counts were ("X", "layers/counts", …); "" of what is no file's.
+    counts: CSR [rows, columns]. names: the columns'; () where they have none. about: what else is known of each row;
+    its index are the rows' names. part: where in a file the counts were ("X", "layers/counts", …); "" if in none.
     """
 
     counts: sp.csr_matrix

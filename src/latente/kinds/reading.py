@@ -7,6 +7,8 @@
     a folder or .zip of pictures                       -> Pictures
     .txt, a folder of them, .jsonl, a table's column   -> Texts
     .mid .abc, a folder or .zip of them, .json         -> Tunes
+    .h5ad .h5 .mtx, a folder as 10x writes it,
+    .npz of a sparse matrix; any table of kind counts  -> Counted
 
 Nothing here is trusted: whatever a file holds, the outcome is data, a DataError, or a
 ResourceError if this machine is too small. No pickle is read and nothing is unpacked to disk.
@@ -23,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from .counted import Counted
 from .pictures import Pictures, Shape, from_array
 from .reading_arrays import Stored, idx_ndim, mapped, read_arrays, read_idx
 from .reading_bytes import ReadingErrors, require_room
 from .reading_columns import frame, listing
+from .reading_counts import is_sparse_npz, matrix_in, of_array, of_frame, read_counts
 from .reading_csv import read_csv
 from .reading_music import ENDINGS as MUSIC
 from .reading_music import has_music, read_music
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pictures", "guess_kind", "read"]
 
-Form = Literal["csv", "text", "jsonl", "parquet", "arrow", "array", "idx", "pictures", "music"]
+Form = Literal["csv", "text", "jsonl", "parquet", "arrow", "array", "idx", "pictures", "music", "counts"]
 _FORMS: dict[str, Form] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -60,18 +64,21 @@ _FORMS: dict[str, Form] = {
     ".idx": "idx",
     ".idx.gz": "idx",
     ".zip": "pictures",
+    **dict.fromkeys((".h5ad", ".h5", ".mtx", ".mtx.gz"), "counts"),
     **dict.fromkeys(ENDINGS, "pictures"),
     **dict.fromkeys((*MUSIC, ".json"), "music"),
 }
-_SUPPORTED = ".csv .tsv .csv.gz .parquet .arrow .feather .npy .npz .idx .zip .txt .jsonl .json " + " ".join(
-    MUSIC + ENDINGS
+_SUPPORTED = (
+    ".csv .tsv .csv.gz .parquet .arrow .feather .npy .npz .idx .zip .txt .jsonl .json .h5ad .h5 .mtx "
+    + " ".join(MUSIC + ENDINGS)
 )
-KINDS = ("table", "image", "series", "text", "music", "auto")
+KINDS = ("table", "image", "series", "text", "music", "counts", "interactions", "auto")
+_OF_TABLES = ("series", "text", "counts", "interactions")  # what tables are read for too
 _SCANNED = 10_000  # names looked at for a suggestion
 
 
 def guess_kind(path: str | os.PathLike[str]) -> str:
-    """ "table", "image", "text" or "music", by the file's name, or its array's dimensions; DataError if it is none."""
+    """ "table", "image", "text", "music" or "counts", by the file's name or its array's dimensions; else DataError."""
     with ReadingErrors(path):
         place = _existing(path)
         form = _form(place)
@@ -85,8 +92,8 @@ def guess_kind(path: str | os.PathLike[str]) -> str:
             )
         if form in ("text", "jsonl"):
             return "text"
-        if form == "music":
-            return "music"
+        if form in ("music", "counts"):
+            return form
         if form == "pictures" and (place.is_dir() or place.suffix.lower() == ".zip") and not has_pictures(place):
             raise _without_pictures(place)
         return "image" if form in ("idx", "pictures") else "table"
@@ -103,8 +110,9 @@ def read(
     unit: str = "auto",
     text_col: str = "",
     grid: int = 4,
+    layer: str = "auto",
     note: Callable[[str], None] = lambda _: None,
-) -> "pd.DataFrame | np.ndarray | Pictures | Texts | Tunes":
+) -> "pd.DataFrame | np.ndarray | Pictures | Texts | Tunes | Counted":
     """The data in a file or folder; `note` is told what a reader should know about how they were read.
 
     A CSV file's first row is its header unless one of its non-empty cells is a number
@@ -121,6 +129,9 @@ def read(
     object, that is a text; "" is the only one, or one with a usual name. Music is brought to a `grid` of so many steps
     a quarter note; of a .json file that holds several parts, FILE.json:PART is one.
 
+    Counts in an .h5ad file are of its `layer`: "X", "raw", the name of a layer, or "auto", the first of them that holds
+    counts. Of a table of kind "counts" the columns of numbers are counts, and the others are kept beside them.
+
     Raises DataError for data that cannot be read or are of another kind, ConfigError for an
     option that cannot be, ResourceError if the data exceed the memory.
     """
@@ -128,6 +139,10 @@ def read(
         path, part = apart(path)
         place, form = located(path, kind, header, shape)
         raw: Any
+        if form == "counts":
+            return read_counts(place, layer=layer, note=note)
+        if kind == "counts":
+            return _counted(place, form, header, delimiter, missing, note)
         if kind == "music" or form == "music":
             return read_music(place, note=note, grid=grid, part=part)
         if kind == "text" or form == "jsonl" or (kind == "auto" and form == "text"):
@@ -167,8 +182,10 @@ def located(path: str | os.PathLike[str], kind: str, header: str, shape: Shape |
         guess_kind(place)  # says what to do of what may be a table
     if form in ("jsonl", "music"):
         require_kind(place, "text" if form == "jsonl" else "music", kind)
+    if form == "counts":
+        require_kind(place, "counts", "counts" if kind == "interactions" and place.suffix.lower() == ".npz" else kind)
     if form in ("csv", "parquet", "arrow"):
-        require_kind(place, "table", "table" if kind in ("series", "text") else kind)
+        require_kind(place, "table", "table" if kind in _OF_TABLES else kind)
     if form == "pictures":
         require_kind(place, "image", kind)
         if place.is_dir() and not has_pictures(place):
@@ -190,6 +207,25 @@ def _texts(
     return of_table(table, column, place.name, note)
 
 
+def _counted(
+    place: Path,
+    form: Form,
+    header: str,
+    delimiter: str | None,
+    missing: tuple[str, ...],
+    note: Callable[[str], None],
+) -> Counted:
+    """The counts in a place of another form: a table, or an array of two dimensions."""
+    if form in ("array", "idx"):
+        stored = read_idx(place) if form == "idx" else read_arrays(place, note)
+        require_kind(place, _kind_of(stored), "table", f" of shape {stored.x.shape}")
+        return of_array(stored.x, place.name, stored.labels)
+    if form not in ("csv", "text", "parquet", "arrow"):
+        raise DataError(f"{place.name} holds no counts", hint="counts are read from .h5ad, .h5, .mtx, .npz or a table")
+    table: Any = read(place, "table", header=header, delimiter=delimiter, missing=missing, note=note)
+    return of_frame(table, note)
+
+
 def apart(path: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], str | None]:
     """The path and the part of FILE.json:PART."""
     file, _, part = os.fspath(path).rpartition(":")
@@ -205,8 +241,8 @@ def form_of(path: str | os.PathLike[str]) -> str:
 
 
 def whole_kind(path: str | os.PathLike[str]) -> str:
-    """ "text" or "music", whose files are read whole; "" for what is in any other form, or not there."""
-    return {"text": "text", "jsonl": "text", "music": "music"}.get(form_of(path), "")
+    """ "text", "music" or "counts", by the form of a place; "" for what is in any other form, or not there."""
+    return {"text": "text", "jsonl": "text", "music": "music", "counts": "counts"}.get(form_of(path), "")
 
 
 def table_files(folder: Path) -> list[Path]:
@@ -254,6 +290,8 @@ def _near(path: Path) -> str:
 
 def _form(path: Path) -> Form:
     if path.is_dir():
+        if matrix_in(path):
+            return "counts"
         files = [] if has_pictures(path) else table_files(path)
         if files:
             return _form(files[0])
@@ -267,7 +305,7 @@ def _form(path: Path) -> Form:
         return "idx"
     if ending not in _FORMS:
         raise DataError(f"{path.name}: files ending in {ending!r} cannot be read", hint=f"supported: {_SUPPORTED}")
-    return _FORMS[ending]
+    return "counts" if ending == ".npz" and is_sparse_npz(path) else _FORMS[ending]
 
 
 def _ending(name: str) -> str:
@@ -327,4 +365,5 @@ def require_kind(path: Path, found: str, wanted: str, more: str = "") -> None:
     """DataError if what a place holds is not of the wanted kind."""
     if wanted not in ("auto", found):
         nouns = {"table": "a table", "image": "pictures", "series": "series", "text": "texts", "music": "music"}
+        nouns |= {"counts": "counts", "interactions": "interactions"}
         raise DataError(f"{path.name} holds {nouns[found]}{more}, not {nouns[wanted]}", hint=f"--kind {found}")

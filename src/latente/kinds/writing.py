@@ -2,6 +2,7 @@
 
 a table, a 1-D or 2-D array     .csv .tsv .parquet .arrow .feather .npy .npz .json
 texts                           .txt .jsonl, or as a table of one column
+counts                          .h5ad .mtx .npz, or as a table
 tunes                           .mid .abc .wav .png (a piano roll) .json .npy .npz, a folder of .mid
 pictures                        .png (a grid)  .gif (there and back)  a folder  .npy .npz
 a dict                          .json, and .npz if it holds arrays
@@ -19,9 +20,11 @@ import numpy as np
 
 from ..atomic import atomic_write
 from ..errors import ConfigError
+from .counted import Counted
 from .pictures import Pictures
 from .texts import Texts
 from .tunes import Tune, Tunes
+from .writing_counts import write_counts
 from .writing_music import write_music
 from .writing_pictures import animation, as_image, as_pictures, grid, write_folder
 
@@ -52,6 +55,8 @@ def write(result: object, path: str | os.PathLike[str], *, names: Sequence[str] 
     """
     if isinstance(result, (Tune, Tunes)):
         return write_music(result, path)
+    if isinstance(result, Counted):
+        return write_counts(result, path)
     place = Path(path)
     what = what_of(result)
     ending = place.suffix.lower()
