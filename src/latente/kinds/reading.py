@@ -26,6 +26,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from .counted import Counted
+from .histories import of_matrix, read_lines
 from .pictures import Pictures, Shape, from_array
 from .reading_arrays import Stored, idx_ndim, mapped, read_arrays, read_idx
 from .reading_bytes import ReadingErrors, require_room
@@ -139,6 +140,8 @@ def read(
         path, part = apart(path)
         place, form = located(path, kind, header, shape)
         raw: Any
+        if kind == "interactions":
+            return _histories(place, form, header, delimiter, note)
         if form == "counts":
             return read_counts(place, layer=layer, note=note)
         if kind == "counts":
@@ -181,7 +184,7 @@ def located(path: str | os.PathLike[str], kind: str, header: str, shape: Shape |
     if form == "text" and kind == "auto":
         guess_kind(place)  # says what to do of what may be a table
     if form in ("jsonl", "music"):
-        require_kind(place, "text" if form == "jsonl" else "music", kind)
+        require_kind(place, "text" if form == "jsonl" else "music", "text" if kind == "counts" else kind)
     if form == "counts":
         require_kind(place, "counts", "counts" if kind == "interactions" and place.suffix.lower() == ".npz" else kind)
     if form in ("csv", "parquet", "arrow"):
@@ -214,16 +217,35 @@ def _counted(
     delimiter: str | None,
     missing: tuple[str, ...],
     note: Callable[[str], None],
-) -> Counted:
-    """The counts in a place of another form: a table, or an array of two dimensions."""
+) -> "Counted | Texts":
+    """The counts in a place of another form: a table, an array of two dimensions, texts whose words are counted."""
     if form in ("array", "idx"):
         stored = read_idx(place) if form == "idx" else read_arrays(place, note)
         require_kind(place, _kind_of(stored), "table", f" of shape {stored.x.shape}")
         return of_array(stored.x, place.name, stored.labels)
-    if form not in ("csv", "text", "parquet", "arrow"):
+    if form in ("text", "jsonl"):
+        return _texts(place, form, header, delimiter, "auto", "", note)
+    if form not in ("csv", "parquet", "arrow"):
         raise DataError(f"{place.name} holds no counts", hint="counts are read from .h5ad, .h5, .mtx, .npz or a table")
     table: Any = read(place, "table", header=header, delimiter=delimiter, missing=missing, note=note)
     return of_frame(table, note)
+
+
+def _histories(
+    place: Path, form: Form, header: str, delimiter: str | None, note: Callable[[str], None]
+) -> "Counted | pd.DataFrame":
+    """Histories of users: a table of lines, a text with a line a user, a sparse matrix."""
+    if form == "text" and place.is_file():
+        return read_lines(place, note)
+    if form == "counts" and place.suffix.lower() == ".npz":
+        return of_matrix(read_counts(place, note=note).counts)
+    if form not in ("csv", "parquet", "arrow"):
+        raise DataError(
+            f"{place.name} holds no histories",
+            hint="they are read from tables of user and item, .txt with a line a user, .npz of a sparse matrix",
+        )
+    table: Any = read(place, "table", header=header, delimiter=delimiter, note=note)
+    return table
 
 
 def apart(path: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], str | None]:

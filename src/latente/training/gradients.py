@@ -58,9 +58,17 @@ class Gradients:
             self.forward = compiled(self.forward)
         # Only now: sharding puts other parameters in the place of the model's.
         self.weights = [p for p in model.parameters() if p.requires_grad]
+        on_gpu = next(model.parameters()).is_cuda
+        # Layers that add to their weight's gradient where it lies.
+        layers: list[Any] = [m for m in model.modules() if hasattr(m, "in_place")]
+        alone = team.size == 1 and not config.compile and config.dp_epsilon is None and not on_gpu
+        for layer in layers:
+            layer.in_place = alone
+        self.kept = [layer.weight for layer in layers] if alone else []
+        kept = {id(p) for p in self.kept}
+        self.weights = [p for p in self.weights if id(p) not in kept]
         self.parts = 1
         self.private = None if config.dp_epsilon is None else Private(model, self.inner, config, rows, steps)
-        on_gpu = next(model.parameters()).is_cuda
         # The layout in which a GPU's convolutions are fastest.
         self.channels_last = on_gpu and any(isinstance(m, nn.Conv2d) for m in model.modules())
         small = sum(p.numel() for p in self.weights) < graphs.SMALL
@@ -114,6 +122,8 @@ class Gradients:
             return self.graphs(self._prepared(batch, noise), self.model.progress, noise)
         for p in self.weights:
             p.grad = None
+        for p in self.kept:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.zero_()
         sums: dict[str, Tensor] = {}
         size = -(-len(batch) // self.parts)
         for start in range(0, len(batch), size):

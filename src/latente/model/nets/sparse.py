@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,13 @@ from .mlp import Mlp
 
 
 class Gather(nn.Module):
-    """x @ weight + bias for rows x [b, width] that are sparse, or dense but mostly 0."""
+    """x @ weight + bias for rows x [b, width] that are sparse, or dense but mostly 0.
+
+    in_place: whether its weight's gradient is added to `weight.grad` where that lies, row by row, in place of a new
+    tensor of the weight's size at each step; whoever switches it on sees to it that `weight.grad` is there and 0.
+    """
+
+    in_place = False
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -27,11 +34,39 @@ class Gather(nn.Module):
             starts = F.pad(row.bincount(minlength=len(x)).cumsum(0), (1, 0))
         else:
             starts, column, values = sparse.parts(x)
-        # One pass over the rows of `weight` that are named, forward and backward.
-        found = F.embedding_bag(
-            column, self.weight, starts, mode="sum", per_sample_weights=values, include_last_offset=True
-        )
+        if self.in_place and torch.is_grad_enabled():
+            found: Tensor = _InPlace.apply(self.weight, self, starts, column, values)
+        else:
+            found = _bags(column, self.weight, starts, values)
         return found + self.bias
+
+
+class _InPlace(torch.autograd.Function):
+    """The product, whose weight's gradient goes where it is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, layer: Gather, starts: Tensor, column: Tensor, values: Tensor) -> Tensor:
+        ctx.layer = layer
+        ctx.save_for_backward(starts, column, values)
+        return _bags(column, weight, starts, values)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        starts, column, values = ctx.saved_tensors
+        # The transposed product is one over bags of the rows that have each column.
+        column, order = column.sort(stable=True)
+        row = torch.repeat_interleave(starts.diff()).to(column.dtype)[order]
+        which, counts = column.unique_consecutive(return_counts=True)
+        ends = F.pad(counts.cumsum(0), (1, 0)).to(column.dtype)
+        found = _bags(row, gradient.contiguous(), ends, values[order])
+        ctx.layer.weight.grad.index_add_(0, which, found)
+        return None, None, None, None, None
+
+
+def _bags(index: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of rows, bag by bag: one pass over those that are named."""
+    return F.embedding_bag(index, rows, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
 @part("nets", "sparse")
