@@ -32,7 +32,7 @@ def read_mtx(path: Path, note: Note) -> Counted:
     """A Matrix Market file as counts. Raises as `read_counts`."""
     data = content(path)
     if data[: len(_HEADER)].lower() != _HEADER.lower():
-        raise DataError(f"{path.name} is no Matrix Market file: it does not begin with %%MatrixMarket", hint="fetch it")
+        raise DataError(f"{path.name} is no Matrix Market file: it does not begin with %%MatrixMarket", hint="fetch it again")
     matrix = _parsed(data, _form(data, path.name), path.name)
     del data
     rows, columns = matrix.shape
