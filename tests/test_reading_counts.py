@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import scipy.sparse as sp
 from scipy.io import mmwrite
 
 from latente.errors import ConfigError, DataError, LatenteError, ResourceError
-from latente.kinds import hdf5, matrices
+from latente.kinds import hdf5, hdf5_worker, matrices
 from latente.kinds.counted import Counted
 from latente.kinds.matrices import in_memory, looks, unique
 from latente.kinds.reading import guess_kind, read, whole_kind
@@ -416,6 +417,14 @@ def test_absurd_sizes_of_matrix_market_are_refused_before_memory_is_taken(tmp_pa
     path.write_text(f"%%MatrixMarket matrix coordinate integer general\n% made by hand\n{sizes}\n1 1 3\n")
     with pytest.raises((DataError, ResourceError)):
         read(path)
+
+
+def test_going_through_a_file_first_takes_no_time_of_its_numbers(tmp_path):
+    path = h5ad(tmp_path / "a.h5ad", np.ones((200_000, 10), np.float32), 200_000, 10)
+    start = time.perf_counter()
+    hdf5_worker.go_through(str(path))
+    # Its 200,000 names take a tenth of a second; to go through the two million numbers one by one takes minutes.
+    assert time.perf_counter() - start < 5
 
 
 def test_names_that_hdf5_would_look_for_for_ever_are_given_up(tmp_path, monkeypatch):
