@@ -8,6 +8,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,27 @@ def require_h5py(what: str) -> None:
 def require_sound(path: Path) -> None:
     """DataError for a file that would make HDF5 break off, or never come to an end; another process tries it."""
     require_h5py(f"reading {path.suffix.lower()} files")
-    # By its file and with -P, so that no module in the working directory stands in for another.
-    command = [sys.executable, "-P", str(Path(hdf5_worker.__file__)), str(path.resolve())]
-    wall = _WALL + path.stat().st_size / _SPEED
-    try:
-        nowhere = subprocess.DEVNULL
-        code = subprocess.run(
-            command, stdin=nowhere, stdout=nowhere, stderr=nowhere, timeout=wall, check=False
-        ).returncode
-    except subprocess.TimeoutExpired:
-        code = -1
+    about = path.stat()
+    code = _tried(str(path.resolve()), about.st_size, about.st_mtime_ns)
     if code < 0:
         raise DataError(
             f"{path.name} is damaged: HDF5 {'never comes to its end' if code == -1 else 'breaks off at it'}",
             hint="fetch or write it again",
         )
+
+
+@lru_cache(maxsize=64)
+def _tried(path: str, size: int, _changed: int) -> int:
+    """How another process ends that goes through a file: below zero if it was killed, by us (-1) or by a fault."""
+    # By its file and with -P, so that no module in the working directory stands in for another.
+    command = [sys.executable, "-P", str(Path(hdf5_worker.__file__)), path]
+    nowhere = subprocess.DEVNULL
+    try:
+        return subprocess.run(
+            command, stdin=nowhere, stdout=nowhere, stderr=nowhere, timeout=_WALL + size / _SPEED, check=False
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return -1
 
 
 @contextlib.contextmanager

@@ -32,10 +32,12 @@ def go_through(path: str) -> None:
         while rest:
             thing = rest.pop()
             _touch(thing)
+            if not isinstance(thing, h5py.Group):
+                continue
             names = set(_KNOWN)
             with contextlib.suppress(Exception):
                 names.update(thing)  # a group that cannot be listed may be asked for a name all the same
-            for name in names if isinstance(thing, h5py.Group) else ():
+            for name in names:
                 with contextlib.suppress(Exception):
                     if isinstance(thing.get(name, getlink=True), h5py.HardLink):
                         found = thing[name]

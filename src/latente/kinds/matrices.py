@@ -36,6 +36,19 @@ class Matrix(ABC):
     def whole(self) -> sp.csr_matrix:
         """All rows. DataError if they are damaged, ResourceError if they exceed the memory."""
 
+    @abstractmethod
+    def stored_bytes(self) -> int:
+        """Bytes of the numbers as they are stored, unpacked."""
+
+    @abstractmethod
+    def held_bytes(self) -> int:
+        """About how many bytes they take as CSR."""
+
+    @property
+    @abstractmethod
+    def piece(self) -> int:
+        """Rows that can only be read together; 0 if each can be read alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sliced(Matrix):
@@ -75,6 +88,19 @@ class Sliced(Matrix):
             # What is there tells what will be, and the parts and what they become are in memory together.
             require_room(int(2 * held * rows / stop), self.name)
         return sp.vstack(parts, format="csr") if parts else sp.csr_matrix((rows, columns), dtype=np.float32)
+
+    def stored_bytes(self) -> int:
+        return room_of(self.shape, self.x.dtype.itemsize)
+
+    def held_bytes(self) -> int:
+        rows = self.shape[0]
+        looked_at = min(rows, JUDGED // _SLICES * _SLICES if rows > JUDGED else rows)
+        return int(len(self.sample()) * (self.x.dtype.itemsize + 4) * rows / max(1, looked_at))
+
+    @property
+    def piece(self) -> int:
+        chunks = getattr(self.x, "chunks", None)
+        return int(chunks[0]) if chunks and isinstance(chunks[0], int) else 0
 
     def _blocks(self, start: int, stop: int) -> list[tuple[int, int]]:
         size = max(1, _BLOCK // max(1, self.shape[1] * 8))
@@ -132,6 +158,16 @@ class Compressed(Matrix):
         if is_bomb(rows * 8, number * 8 + self.indptr.shape[0] * 8):
             raise self._damaged(f"{rows:,} rows, and {number:,} numbers in them")
         return self._part(0, self._sides[0])
+
+    def stored_bytes(self) -> int:
+        return int(self.data.shape[0]) * int(self.data.dtype.itemsize + self.indices.dtype.itemsize)
+
+    def held_bytes(self) -> int:
+        return self.stored_bytes() + self.shape[0] * 8
+
+    @property
+    def piece(self) -> int:
+        return 0
 
     def _part(self, start: int, stop: int) -> sp.csr_matrix:
         """Some of what is compressed, rows or columns, as CSR."""

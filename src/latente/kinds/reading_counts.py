@@ -169,7 +169,9 @@ def _sparse(path: Path) -> Matrix:
             return Compressed(path.name, shape, data, file["indices"], file["indptr"], form == "csc")
         row, column = file["row"], file["col"]
     if is_bomb(shape[0] * 8, path.stat().st_size):
-        raise DataError(f"{path.name} declares {shape[0]:,} rows, and holds {len(data):,} numbers", hint="check it")
+        raise DataError(
+            f"{path.name} declares {shape[0]:,} rows, and holds {len(data):,} numbers", hint="write it again, as .h5ad"
+        )
     return in_memory(sp.coo_matrix((native(data), (row, column)), shape=shape).tocsr(), path.name)
 
 

@@ -32,7 +32,9 @@ def read_mtx(path: Path, note: Note) -> Counted:
     """A Matrix Market file as counts. Raises as `read_counts`."""
     data = content(path)
     if data[: len(_HEADER)].lower() != _HEADER.lower():
-        raise DataError(f"{path.name} is no Matrix Market file: it does not begin with %%MatrixMarket", hint="fetch it")
+        raise DataError(
+            f"{path.name} is no Matrix Market file: it does not begin with %%MatrixMarket", hint="fetch it again"
+        )
     matrix = _parsed(data, _form(data, path.name), path.name)
     del data
     rows, columns = matrix.shape
@@ -102,7 +104,10 @@ def _form(data: bytes, name: str) -> _Form:
     # As triples, and as CSR of either side.
     require_room(form.entries * 48 + (rows + columns) * 16, name)
     if is_bomb((rows + columns) * 8, len(data)):
-        raise DataError(f"{name} declares {rows:,} × {columns:,} numbers and holds {form.entries:,}", hint="check it")
+        raise DataError(
+            f"{name} declares {rows:,} × {columns:,} numbers and holds {form.entries:,}",
+            hint="write it again, as .h5ad",
+        )
     return form
 
 

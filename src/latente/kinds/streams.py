@@ -1,6 +1,7 @@
 """path -> a source of blocks, for data that need not fit in memory.
 
     a table: csv, tsv, parquet, arrow, or a folder of them; npy of two dimensions
+    counts: the rows of an .h5ad file
     pictures: a folder or zip; npy of three or four dimensions; idx that is not packed
 
 What a source gives block by block is, put together, what `read` gives of the same place.
@@ -18,13 +19,15 @@ from .reading_bytes import ReadingErrors, free_memory
 from .reading_pictures import sampled
 from .sources import Source
 from .streams_array import open_array
+from .streams_counts import footprint as counts_footprint
+from .streams_counts import open_counts
 from .streams_pictures import open_pictures
 from .streams_table import open_table
 
 __all__ = ["Source", "footprint", "open_source", "opened", "streamable"]
 
-# Kinds that are learned in memory.
-WHOLE = ("series", "text", "music")
+# Kinds that are learned in memory, but for the counts of .h5ad files.
+WHOLE = ("series", "text", "music", "counts", "interactions")
 _LOOKED_AT = 32  # pictures whose headers are read for an estimate
 
 
@@ -36,6 +39,7 @@ def open_source(
     delimiter: str | None = None,
     missing: tuple[str, ...] = ("?",),
     shape: Shape | None = None,
+    layer: str = "auto",
     note: Callable[[str], None] = lambda _: None,
 ) -> Source:
     """The data in a file or folder as blocks, with the options of `read` and, put together, with its result.
@@ -47,7 +51,9 @@ def open_source(
     with ReadingErrors(path):
         place, form = located(path, kind, header, shape)
         if in_memory(place, kind):
-            raise DataError(f"{place.name} is read whole: texts, music and series have no blocks", hint="latente.read")
+            raise DataError(f"{place.name} is read whole: data of its kind and form have no blocks", hint="--stream no")
+        if form == "counts":
+            return open_counts(place, layer, note)
         if form == "text":
             form = "csv"
         if form in ("csv", "parquet", "arrow"):
@@ -82,7 +88,10 @@ def opened(
         raise ConfigError(f"stream is 'auto', 'yes' or 'no', not {stream!r}")
     if in_memory(path, kind):
         if stream == "yes":
-            raise ConfigError("series, texts and music are learned in memory", hint="--stream no")
+            raise ConfigError(
+                "series, texts, music, interactions and counts that are in no .h5ad file are learned in memory",
+                hint="--stream no",
+            )
         return read(path, kind, note=note, **options)
     large = stream == "auto" and streamable(path, kind) and footprint(path, kind) > free_memory() / 2
     if stream == "yes" or large:
@@ -92,7 +101,8 @@ def opened(
 
 def in_memory(path: str | os.PathLike[str], kind: str) -> bool:
     """Whether data are of a kind that is read whole: windows reach over any blocks, and a vocabulary is of all."""
-    return kind in WHOLE or (kind == "auto" and whole_kind(path) != "")
+    found = whole_kind(path) if kind == "auto" else kind
+    return found in WHOLE and not (found == "counts" and Path(path).suffix.lower() == ".h5ad")
 
 
 def streamable(path: str | os.PathLike[str], kind: str = "auto") -> bool:
@@ -115,6 +125,8 @@ def footprint(path: str | os.PathLike[str], kind: str = "auto") -> int:
             sizes, number = sampled(place, _LOOKED_AT)
             height, width = target(sizes) if sizes else (0, 0)
             return number * height * width * 3
+        if form == "counts":
+            return counts_footprint(place)
         files = table_files(place) if place.is_dir() else [place]
         return sum(_held(file, form) for file in files)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..kinds.base import Kind
+from ..kinds.counted import Counted
 from ..kinds.sources import Source
 from ..model import sparse
 from ..model.batch import Batch
@@ -219,4 +220,4 @@ def chosen(raw: Any, index: np.ndarray) -> Any:
     if hasattr(raw, "pixels"):
         seen = None if raw.observed is None else raw.observed[index]
         return replace(raw, pixels=raw.pixels[index], observed=seen, labels=None, names=())
-    return np.array(raw[index])
+    return raw[index] if isinstance(raw, Counted) else np.array(raw[index])
