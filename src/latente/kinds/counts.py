@@ -142,7 +142,9 @@ class Counts(Kind):
         chosen = np.flatnonzero(where >= 0)
         x = x[:, chosen].tocsr()
         x = sp.csr_matrix((x.data, where[chosen][x.indices], x.indptr), shape=(x.shape[0], len(self.names)))
-        if there.all() or self.texts:  # a word that is not there was not said; a gene that is not there was not looked at
+        if (
+            there.all() or self.texts
+        ):  # a word that is not there was not said; a gene that is not there was not looked at
             return Batch(csr_of(x, _compact(x)))
         absent = [self.names[i] for i in np.flatnonzero(~there)]
         shown = ", ".join(absent[:SHOWN]) + (", …" if len(absent) > SHOWN else "")

@@ -15,8 +15,10 @@ from .reading_bytes import content, utf8
 
 # Names under which such tables have their columns, without case, spaces and underscores.
 USERS = ("user", "userid", "uid", "username", "customer", "customerid", "visitor", "visitorid", "session", "sessionid")
-ITEMS = ("item", "itemid", "iid", "product", "productid", "movie", "movieid", "book", "bookid", "isbn", "article")
-ITEMS += ("articleid", "track", "trackid", "song", "songid", "artist", "artistid", "sku")
+ITEMS = (
+    *("item", "itemid", "iid", "product", "productid", "movie", "movieid", "book", "bookid", "isbn", "article"),
+    *("articleid", "track", "trackid", "song", "songid", "artist", "artistid", "sku"),
+)
 WEIGHTS = ("weight", "rating", "score", "count", "plays", "quantity", "stars")
 TIMES = ("time", "timestamp", "date", "datetime", "unixtime")
 # What the rows of histories are called.

@@ -23,6 +23,9 @@ from .base import Built, DataWarning, Kind, Nets
 from .counted import Counted
 from .table import as_frame, from_arrow
 
+# Rows of a training batch, the fewest and the most.
+BATCHES = (64, 400)
+
 
 @part("kind", "interactions")
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Interactions(Kind):
 
     user, item, weight: columns of a table of lines, "" for those with usual names. weights: whether an item counts by
     its weight; else each that is there counts once. least: interactions with a smaller weight are left out. rare: so
-    are items that fewer users took. Learned: `items`, `usual` and `spread`, how many of them a user has.
+    are items that fewer users took. Learned: `items`, `users`, how many there were; `usual` and `spread`, of the
+    number of items that they have.
     """
 
     recipe = "recommend"
@@ -43,6 +47,7 @@ class Interactions(Kind):
     least: float = 0.0
     rare: int = 1
     items: tuple[str, ...] = ()
+    users: int = 0
     usual: float = 1.0
     spread: tuple[float, ...] = (0.0, 0.0)
 
@@ -101,6 +106,7 @@ class Interactions(Kind):
         return replace(
             self,
             items=tuple(names[i] for i in items),
+            users=len(n),
             usual=float(np.median(n)),
             spread=(float(logs.mean()), float(logs.std())),
         )
@@ -168,7 +174,12 @@ class Interactions(Kind):
 
     @property
     def nets(self) -> Nets:
-        return Sparse(600, 1)
+        return Sparse(600, 0)
+
+    @property
+    def batch(self) -> int | None:
+        # Some two dozen steps an epoch; of many users as many rows as keep the nets' outputs in reach.
+        return int(np.clip(self.users // 24, *BATCHES)) // 8 * 8
 
     @property
     def room(self) -> int:

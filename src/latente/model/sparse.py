@@ -50,21 +50,22 @@ def take(x: Tensor, index: Tensor | slice) -> Tensor:
     if isinstance(index, slice):
         if not is_sparse(x):
             return x[index]
-        first, last, step = index.indices(len(x))
+        begin, end, step = index.indices(len(x))
         if step != 1:
-            return take(x, torch.arange(first, last, step, device=x.device))
+            return take(x, torch.arange(begin, end, step, device=x.device))
         starts, columns, values = parts(x)
-        begin, end = int(starts[first]), int(starts[max(first, last)])
-        return csr(starts[first : max(first, last) + 1] - begin, columns[begin:end], values[begin:end], x.shape[1])
+        starts = starts[begin : max(begin, end) + 1]
+        inside = slice(int(starts[0]), int(starts[-1]))
+        return csr(starts - starts[0], columns[inside], values[inside], x.shape[1])
     if not is_sparse(x):
         # index_select copies whole rows; indexing would look at every number, at fifteen times the cost.
         return x.index_select(0, index)
     starts, columns, values = parts(x)
-    begin = starts.index_select(0, index)
-    counts = starts.index_select(0, index + 1) - begin
+    origin = starts.index_select(0, index)
+    counts = starts.index_select(0, index + 1) - origin
     ends = counts.cumsum(0, dtype=torch.int32)
     first = torch.nn.functional.pad(ends, (1, 0))
-    where = torch.repeat_interleave(begin - first[:-1], counts) + torch.arange(
+    where = torch.repeat_interleave(origin - first[:-1], counts) + torch.arange(
         int(ends[-1]) if len(ends) else 0, device=x.device
     )
     return csr(first, columns.index_select(0, where), values.index_select(0, where), x.shape[1])

@@ -53,6 +53,9 @@ def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
         for start in range(0, len(rows), EVAL_ROWS):
             batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
             model.likelihood.observe(model.run(batch).px, batch)
+    if hasattr(model.likelihood, "refit"):
+        parts = (kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS))
+        model.likelihood.refit((model.run(part).px, part) for part in parts)  # type: ignore[operator]
     if hasattr(model, "head") and hasattr(model.head, "settle"):
         # Moments of the codes, of many rows by the final weights, where training had those of its batches.
         parts = [kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS)]

@@ -189,7 +189,11 @@ def _over(own: ranking.Lists, other: ranking.Lists, seed: int) -> dict[str, Any]
     for figure, name in zip(FIGURES, ("ndcg", "recall20", "recall50"), strict=True):
         a, b = getattr(own, name), getattr(other, name)
         low, high = ranking.apart(a, b, seed)
-        found |= {figure: round(float((a - b).mean()), 4), f"{figure}_from": round(low, 4), f"{figure}_to": round(high, 4)}
+        found |= {
+            figure: round(float((a - b).mean()), 4),
+            f"{figure}_from": round(low, 4),
+            f"{figure}_to": round(high, 4),
+        }
     return found
 
 

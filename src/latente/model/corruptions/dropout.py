@@ -34,6 +34,4 @@ class Dropout:
         kept = torch.rand(len(values), generator=generator, device=x.device) >= self.rate
         # What is left out is gone, so that it costs nothing.
         first = torch.nn.functional.pad(kept.cumsum(0, dtype=torch.int32), (1, 0))[starts.long()]
-        return replace(
-            batch, x=sparse.csr(first, columns[kept], values[kept] / (1 - self.rate), x.shape[1])
-        )
+        return replace(batch, x=sparse.csr(first, columns[kept], values[kept] / (1 - self.rate), x.shape[1]))

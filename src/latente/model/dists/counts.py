@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,17 +12,24 @@ from .. import sparse
 from ..batch import Batch
 from .base import Dist, Likelihood
 
-# Units of the net that says how large a row's sum is.
-HIDDEN = 32
+# Units of the net that says how large a row's sum is; quantiles of what it leaves open.
+HIDDEN, QUANTILES = 32, 129
 
 
 @dataclass(frozen=True)
 class Sums:
-    """log n ~ N(mean, deviation²) for the sum n of each row; usual: the n for which means of counts are."""
+    """log n ~ N(mean, deviation²) for the sum n of each row; usual: the n for which means of counts are.
+
+    New rows' sums are not Gaussian: noise holds quantiles of log n − mean, found those of mean + noise over rows, and
+    real those of their log n, each at even steps from the least to the largest.
+    """
 
     mean: Tensor  # [...]
     log_scale: Tensor  # []
     usual: Tensor  # []
+    noise: Tensor  # [QUANTILES]
+    found: Tensor  # [QUANTILES]
+    real: Tensor  # [QUANTILES]
 
     def log_prob(self, n: Tensor) -> Tensor:
         """log p(n), of a density over n; rows of nothing say nothing. [...]"""
@@ -30,10 +38,18 @@ class Sums:
         return (found - logs - 0.5 * math.log(2 * math.pi)) * (n > 0)
 
     def sample(self, generator: torch.Generator | None) -> Tensor:
-        """Sums of new rows: whole, 1 or more. [...]"""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
-        # Four deviations are beyond nearly any row; exp(17) is the largest count that float32 still tells apart.
-        return (self.mean + self.log_scale.exp() * noise.clamp(-4, 4)).clamp(max=17).exp().round().clamp(min=1)
+        """Sums of new rows: whole, 1 or more; all together distributed as those of the data. [...]"""
+        u = torch.rand(self.mean.shape, generator=generator, device=self.mean.device)
+        noise = _between(u, torch.linspace(0, 1, QUANTILES, device=u.device), self.noise)
+        # exp(17) is the largest count that float32 still tells apart.
+        return _between(self.mean + noise, self.found, self.real).clamp(max=17).exp().round().clamp(min=1)
+
+
+def _between(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
+    """The line through (at, values), both rising, at x; beyond its ends, their values."""
+    i = torch.searchsorted(at, x.contiguous()).clamp(1, len(at) - 1)
+    share = (x - at[i - 1]) / (at[i] - at[i - 1]).clamp(min=1e-9)
+    return torch.lerp(values[i - 1], values[i], share.clamp(0, 1))
 
 
 class CountsDist(Dist, ABC):
@@ -44,12 +60,11 @@ class CountsDist(Dist, ABC):
     def log_prob(self, x: Tensor, observed: Tensor | None) -> Tensor:
         if observed is not None:  # of a part of a row the sum is not known
             return self.seen(x, observed).sum(-1)
-        n = sparse.totals(x)
-        return self.shared(x, n) + self.sums.log_prob(n)
+        return self.whole(x, sparse.totals(x))
 
     @abstractmethod
-    def shared(self, x: Tensor, n: Tensor) -> Tensor:
-        """log p(x | n, z) of whole rows, sparse or dense. [..., b]"""
+    def whole(self, x: Tensor, n: Tensor) -> Tensor:
+        """log p(x, n | z) of whole rows, sparse or dense, whose sums are n. [..., b]"""
 
     @property
     def expectation(self) -> Tensor:
@@ -64,6 +79,9 @@ class CountsLikelihood(Likelihood, ABC):
 
     whole = False  # features are of a row whose sum is the usual one
     usual: Tensor
+    noise: Tensor
+    found: Tensor
+    real: Tensor
 
     def __init__(self, shape: tuple[int, ...], each: int = 1) -> None:
         super().__init__()
@@ -71,17 +89,47 @@ class CountsLikelihood(Likelihood, ABC):
         self.out_shape = (each * shape[0] + 1,)
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("usual", torch.ones(()))
+        normal = torch.special.ndtri(torch.linspace(0, 1, QUANTILES).clamp(1e-3, 1 - 1e-3))
+        for name in ("noise", "found", "real"):
+            self.register_buffer(name, normal.clone())
         self.register_buffer("continuous", torch.zeros(shape, dtype=torch.bool), persistent=False)
 
     def sums(self, params: Tensor) -> Sums:
         """p(n|z) of a decoder's numbers."""
-        return Sums(params[..., -1], self.log_scale.clamp(-5, 3), self.usual)
+        return Sums(params[..., -1], self.log_scale.clamp(-5, 3), self.usual, self.noise, self.found, self.real)
 
     def decoder(self, body: nn.Module, dim: int, spread: tuple[float, ...]) -> nn.Module:
         """A decoder of cells with one of sums beside it; spread: mean and deviation of log n, where it begins."""
         with torch.no_grad():
-            self.log_scale.fill_(math.log(max(spread[1], 1e-2)))
+            deviation = max(spread[1], 1e-2)
+            self.log_scale.fill_(math.log(deviation))
+            self.noise.mul_(deviation)
+            for quantiles in (self.found, self.real):
+                quantiles.mul_(deviation).add_(spread[0])
         return _WithSums(body, dim, spread[0])
+
+    @torch.no_grad()
+    def refit(self, rows: Iterator[tuple[Dist, Batch]]) -> None:
+        """When training is over: what the sums leave open, as it is over these rows by the final weights."""
+        means, logs = [], []
+        for px, batch in rows:
+            assert isinstance(px, CountsDist)
+            n = sparse.totals(batch.x)
+            means.append(px.sums.mean[0][n > 0])
+            logs.append(n[n > 0].log())
+            self.seen(px, batch)
+        mean, log = torch.cat(means).float(), torch.cat(logs).float()
+        if len(log) < QUANTILES:
+            return
+        rest, at = (log - mean).sort().values, torch.linspace(0, 1, QUANTILES, device=log.device)
+        # Each mean with the rest of another row: a stride through the sorted ones is as good as a draw.
+        other = rest[torch.arange(len(rest), device=log.device) * 7919 % len(rest)]
+        self.log_scale.copy_(rest.square().mean().sqrt().clamp(min=1e-2).log())
+        for buffer, values in ((self.noise, rest), (self.found, mean + other), (self.real, log)):
+            buffer.copy_(torch.quantile(values, at))
+
+    def seen(self, px: Dist, batch: Batch) -> None:
+        """Look at some rows, where more is refitted than the sums."""
 
     def features(self, x: Tensor) -> Tensor:
         """log(1 + x) of rows brought to the usual sum. [b, g]"""

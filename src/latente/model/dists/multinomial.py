@@ -1,6 +1,6 @@
 """A row of counts as draws from one distribution over its columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,29 +10,43 @@ from ...parts import part
 from .. import sparse
 from .counts import CountsDist, CountsLikelihood, Sums, coefficient
 
+# Numbers of a block of rows: 1 MB.
+BLOCK = 1 << 18
+
 
 class _LogP(torch.autograd.Function):
-    """Σ_j x_j log softmax(logits)_j of rows [.., b, g], with its derivative x − n·softmax(logits) written out: what is
-    dense in it is passed over once forward and once backward, the rest is gathered.
+    """Σ_j x_j log softmax(logits)_j of rows of numbers [.., b, g + 1], the last of which is not a logit, with its
+    derivative x − n·softmax(logits) written out: what is dense in it is passed over a block of rows at a time, which
+    stays in the cache, and in place; the rest is gathered. The last numbers are its second output, so that their
+    gradient has no pass of its own.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, row: Tensor, column: Tensor, values: Tensor, total: Tensor) -> Tensor:
-        where = row * logits.shape[-1] + column
-        top = logits.amax(-1, keepdim=True)
-        shares = (logits - top).exp_()
-        mass = shares.sum(-1, keepdim=True)
-        flat = logits.flatten(-2).index_select(-1, where)
-        found = torch.zeros(logits.shape[:-1], dtype=logits.dtype, device=logits.device)
-        found = found.index_add_(-1, row, flat * values) - total * (mass.log() + top)[..., 0]
-        ctx.save_for_backward(shares.div_(mass), row, where, values, total)
-        return found
+    def forward(ctx: Any, numbers: Tensor, row: Tensor, column: Tensor, values: Tensor, n: Tensor) -> Any:
+        where = row * numbers.shape[-1] + column
+        flat = numbers.flatten(-2).index_select(-1, where)
+        shares = torch.empty_like(numbers)
+        levels = torch.empty(numbers.shape[:-1], dtype=numbers.dtype, device=numbers.device)
+        lines, out, level = numbers.flatten(0, -2), shares.view(-1, numbers.shape[-1]), levels.view(-1)
+        for i in range(0, len(lines), block := max(1, BLOCK // lines.shape[1])):
+            some, p = lines[i : i + block, :-1], out[i : i + block, :-1]
+            top = some.amax(-1, keepdim=True)
+            torch.sub(some, top, out=p).exp_()
+            mass = p.sum(-1, keepdim=True)
+            p.div_(mass)
+            level[i : i + block] = (mass.log_() + top)[:, 0]
+        found = torch.zeros_like(levels).index_add_(-1, row, flat * values) - n * levels
+        ctx.save_for_backward(row, where, values, n)
+        ctx.shares = shares
+        return found, numbers[..., -1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        shares, row, where, values, total = ctx.saved_tensors
-        out = shares * -(gradient * total).unsqueeze(-1)
+    def backward(ctx: Any, gradient: Tensor, of_last: Tensor) -> Any:
+        row, where, values, n = ctx.saved_tensors
+        out, ctx.shares = ctx.shares, None
+        out.mul_(-(gradient * n).unsqueeze(-1))
+        out[..., -1] = of_last
         out.flatten(-2).index_add_(-1, where, gradient.index_select(-1, row) * values)
         return out, None, None, None, None
 
@@ -41,9 +55,14 @@ class _LogP(torch.autograd.Function):
 class MultinomialDist(CountsDist):
     """P(x | n, z) = n! / Π x_j! · Π p_j^x_j with p = softmax(logits). once: a column is drawn once at the most."""
 
-    logits: Tensor  # [..., g]
+    numbers: Tensor  # [..., g + 1]: the logits, and what the sums' mean is
     sums: Sums
     once: bool = False
+
+    @property
+    def logits(self) -> Tensor:
+        """Of the columns. [..., g]"""
+        return self.numbers[..., :-1]
 
     def cells(self, x: Tensor) -> Tensor:
         return self.seen(x, None)
@@ -58,10 +77,10 @@ class MultinomialDist(CountsDist):
         found = torch.special.xlogy(x, logits.softmax(-1)) + x * share - torch.special.gammaln(x + 1)
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    def shared(self, x: Tensor, n: Tensor) -> Tensor:
+    def whole(self, x: Tensor, n: Tensor) -> Tensor:
         row, column, values = sparse.entries(x)
-        found: Tensor = _LogP.apply(self.logits, row, column, values, n)
-        return found + coefficient(row, values, n)
+        found, mean = _LogP.apply(self.numbers, row, column, values, n)
+        return found + coefficient(row, values, n) + replace(self.sums, mean=mean).log_prob(n)
 
     @property
     def mean(self) -> Tensor:
@@ -93,7 +112,7 @@ class _Multinomial(CountsLikelihood):
         self.once = once
 
     def forward(self, params: Tensor) -> MultinomialDist:
-        return MultinomialDist(params[..., :-1], self.sums(params), self.once)
+        return MultinomialDist(params, self.sums(params), self.once)
 
 
 @part("likelihood", "multinomial")

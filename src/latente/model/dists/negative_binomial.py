@@ -1,5 +1,7 @@
 """Counts whose variance grows faster than their mean: molecules of genes."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +11,15 @@ from torch.nn import functional as F
 
 from ...parts import part
 from .. import sparse
+from ..batch import Batch
+from .base import Dist
 from .counts import CountsDist, CountsLikelihood, Sums
 
 # log of a dispersion θ, from a variance of some hundred times the mean's square to that of Poisson counts.
 LOWEST, HIGHEST = -5.0, 9.0
-_gammaln, _digamma = torch.special.gammaln, torch.special.digamma
+# Rows that dispersions are refitted on when training is over, and steps of it.
+REFITTED, STEPS = 4096, 6
+_gammaln, _digamma, _polygamma = torch.special.gammaln, torch.special.digamma, torch.special.polygamma
 
 
 class _LogP(torch.autograd.Function):
@@ -43,7 +49,7 @@ class _LogP(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        shares, ratio, theta, row, column, where, values, total = ctx.saved_tensors
+        shares, ratio, theta, row, column, where, values, _ = ctx.saved_tensors
         own, each = theta[column], ratio.flatten(-2).index_select(-1, where)
         weight = gradient.index_select(-1, row)
         less = 1 / (1 + ratio)  # θ / (θ + μ)
@@ -85,12 +91,12 @@ class NegativeBinomialDist(CountsDist):
             found = torch.where(x > 0, open_ + found, torch.logaddexp(shut, open_ + nothing))
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    def shared(self, x: Tensor, n: Tensor) -> Tensor:
+    def whole(self, x: Tensor, n: Tensor) -> Tensor:
         if self.gates is not None:
-            return self.cells(x).sum(-1)
+            return self.cells(x).sum(-1) + self.sums.log_prob(n)
         row, column, values = sparse.entries(x)
         found: Tensor = _LogP.apply(self.logits, self.log_theta, row, column, values.float(), n)
-        return found
+        return found + self.sums.log_prob(n)
 
     @property
     def mean(self) -> Tensor:
@@ -125,9 +131,49 @@ class _NegativeBinomial(CountsLikelihood):
         logits, gates = cells.chunk(2, -1) if self.inflated else (cells, None)
         return NegativeBinomialDist(logits, log_theta, self.sums(params), gates)
 
+    @torch.no_grad()
+    def refit(self, rows: Iterator[tuple[Dist, Batch]]) -> None:
+        """Besides, the dispersions given the final means: those that were learned make up for what a corrupted encoder did
+        not know. They are the likeliest, but none is so wide that new rows vary more than these do.
+        """
+        self.kept: list[tuple[Tensor, Tensor]] = []
+        super().refit(rows)
+        if self.kept and not self.inflated:
+            means, x = torch.cat([m for m, _ in self.kept]), sparse.joined([x for _, x in self.kept])
+            self.log_dispersion.copy_(likeliest(self.log_dispersion.clamp(LOWEST, HIGHEST), means, x))
+            narrow = means.square().sum(0) / ((sparse.dense(x) - means).square() - means).sum(0).clamp(min=1e-6)
+            self.log_dispersion.copy_(torch.maximum(self.log_dispersion, narrow.log()).clamp(LOWEST, HIGHEST))
+        self.kept = []
+
+    def seen(self, px: Dist, batch: Batch) -> None:
+        if sum(len(m) for m, _ in self.kept) < REFITTED and batch.observed is None and sparse.is_sparse(batch.x):
+            assert isinstance(px, NegativeBinomialDist)
+            self.kept.append((px.logits[0].softmax(-1) * sparse.totals(batch.x).unsqueeze(-1), batch.x))
+
     def start(self, features: Tensor) -> Tensor:
         logits = super().start(features)
         return torch.cat([logits, torch.full_like(logits, -3.0)]) if self.inflated else logits  # 5 % shut
+
+
+def likeliest(log_theta: Tensor, mu: Tensor, x: Tensor) -> Tensor:
+    """log of the dispersions under which counts x [b, g] are likeliest, given their means: Newton's steps on θ, each by
+    a factor of three at the most. [g]
+    """
+    row, column, values = sparse.entries(x)
+    theta, width = log_theta.exp(), mu.shape[1]
+    for _ in range(STEPS):
+        own = theta[column]
+        whole = theta + mu
+        # The derivative of Σ log NB by θ, and its own; of a zero the gamma functions say nothing.
+        at = torch.zeros(width, device=mu.device).index_add_(0, column, _digamma(values + own) - _digamma(own))
+        slope = (theta.log() - whole.log() + mu / whole).sum(0) + at
+        slope.index_add_(0, column, -values / whole[row, column])
+        bend = (1 / theta - 2 / whole + theta / whole.square()).sum(0)
+        bend.index_add_(0, column, values / whole[row, column].square())
+        bend.index_add_(0, column, _polygamma(1, values + own) - _polygamma(1, own))
+        step = torch.where(bend < 0, theta - slope / bend, torch.where(slope > 0, 3 * theta, theta / 3))
+        theta = torch.minimum(torch.maximum(step, theta / 3), 3 * theta).clamp(math.exp(LOWEST), math.exp(HIGHEST))
+    return theta.log()
 
 
 @part("likelihood", "negative-binomial")

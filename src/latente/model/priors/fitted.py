@@ -20,8 +20,9 @@ class _Fitted(PriorModule):
     means: Tensor
     factors: Tensor
 
-    def __init__(self, dim: int, components: int) -> None:
+    def __init__(self, dim: int, components: int, diagonal: bool) -> None:
         super().__init__()
+        self.diagonal = diagonal
         self.register_buffer("weights", torch.full((components,), 1 / components))
         self.register_buffer("means", torch.zeros(components, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))  # lower Cholesky of each covariance
@@ -47,11 +48,15 @@ class _Fitted(PriorModule):
         # Half the time of float64, and the same mixture: the ridge is far above what float32 can tell apart.
         x = codes.float().cpu().numpy()
         n, dim = x.shape
-        # A full covariance has d(d+3)/2 numbers: ask for some ten rows for each of a component's dimensions.
-        k = int(max(1, min(len(self.weights), n // (10 * dim))))
+        # A full covariance has d(d+3)/2 numbers: ask for some ten rows for each of a component's dimensions; for a
+        # diagonal one, forty.
+        k = int(max(1, min(len(self.weights), n // (40 if self.diagonal else 10 * dim))))
         seed = int(torch.randint(2**31 - 1, (), generator=generator, device=codes.device))
         ridge = 1e-6 + 1e-3 * float(x.var(0).mean())
-        mixture = GaussianMixture(k, reg_covar=ridge, random_state=np.random.RandomState(seed), max_iter=200, tol=1e-2)
+        form = "diag" if self.diagonal else "full"
+        mixture = GaussianMixture(
+            k, covariance_type=form, reg_covar=ridge, random_state=np.random.RandomState(seed), max_iter=200, tol=1e-2
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an EM that stops early is still a valid density
             mixture.fit(x)
@@ -60,19 +65,25 @@ class _Fitted(PriorModule):
         weights = np.r_[mixture.weights_, np.full(len(self.weights) - k, 0.0)]
         self.weights.copy_(torch.from_numpy(weights))
         self.means.copy_(torch.from_numpy(mixture.means_[pick]))
-        self.factors.copy_(torch.from_numpy(np.linalg.cholesky(mixture.covariances_)[pick]))
+        found = mixture.covariances_
+        factors = np.stack([np.diag(np.sqrt(v)) for v in found]) if self.diagonal else np.linalg.cholesky(found)
+        self.factors.copy_(torch.from_numpy(factors[pick]))
 
 
 @part("prior", "fitted")
 @dataclass(frozen=True)
 class Fitted:
-    """p(z) = Σ_k w_k N(m_k, C_k), fitted to the codes of the training rows after training; no part of the loss."""
+    """p(z) = Σ_k w_k N(m_k, C_k), fitted to the codes of the training rows after training; no part of the loss.
+
+    diagonal: whether the C_k are: fewer numbers each, so that there can be more of them.
+    """
 
     components: int = 10
+    diagonal: bool = False
 
     def __post_init__(self) -> None:
         require(self.components >= 1, self, "components", "1 or more")
 
     def build(self, host: Host) -> PriorModule:
         """The prior of a model."""
-        return _Fitted(host.dim, self.components)
+        return _Fitted(host.dim, self.components, self.diagonal)

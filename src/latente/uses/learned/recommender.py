@@ -189,8 +189,7 @@ class Recommend:
         del by
         figures = {
             way: {
-                k: round(v, 4)
-                for k, v in ranking.judged(ranking.top(s, seen, ranking.GAIN)[0], wanted).means().items()
+                k: round(v, 4) for k, v in ranking.judged(ranking.top(s, seen, ranking.GAIN)[0], wanted).means().items()
             }
             for way, s in ways.items()
         }
