@@ -24,7 +24,7 @@ from .counted import Counted
 from .histories import is_histories
 from .interactions import csr_of
 from .reading_counts import of_anndata, of_frame
-from .selecting import Moments, Rule
+from .selecting import Moments
 from .table import as_frame, from_arrow
 from .texts import Texts
 

@@ -49,13 +49,13 @@ def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
     model.eval()
     if model.likelihood.measured:
         model.likelihood.restart()
-        rows = few if held_out is None or len(held_out) < 20 else held_out
-        for start in range(0, len(rows), EVAL_ROWS):
-            batch = kind.prepare(rows.rows(slice(start, start + EVAL_ROWS)))
+        measured = few if held_out is None or len(held_out) < 20 else held_out
+        for start in range(0, len(measured), EVAL_ROWS):
+            batch = kind.prepare(measured.rows(slice(start, start + EVAL_ROWS)))
             model.likelihood.observe(model.run(batch).px, batch)
     if hasattr(model.likelihood, "refit"):
-        parts = (kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS))
-        model.likelihood.refit((model.run(part).px, part) for part in parts)  # type: ignore[operator]
+        rows = (kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS))
+        model.likelihood.refit((model.run(part).px, part) for part in rows)  # type: ignore[operator]
     if hasattr(model, "head") and hasattr(model.head, "settle"):
         # Moments of the codes, of many rows by the final weights, where training had those of its batches.
         parts = [kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS)]
