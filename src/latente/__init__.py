@@ -51,6 +51,7 @@ _VERBS = [
         "sample",
         "interpolate",
         "recommend",
+        "differential",
         "neighbours",
         "vector",
         "apply",

@@ -34,7 +34,19 @@ app = typer.Typer(
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
-    *("interpolate", "recommend", "neighbours", "vector", "apply", "traverse", "score", "detect", "export", "doctor"),
+    *(
+        "interpolate",
+        "recommend",
+        "differential",
+        "neighbours",
+        "vector",
+        "apply",
+        "traverse",
+        "score",
+        "detect",
+        "export",
+        "doctor",
+    ),
 )
 SHORT = {"output": "-o", "n": "-n", "k": "-k"}
 # Numbers of a list that a line shows.

@@ -20,6 +20,7 @@ from . import __version__, atomic, file
 from .errors import ConfigError, DataError, NotFittedError
 from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
+from .kinds.counted import Counted
 from .kinds.given import apart, cells, chosen, together
 from .kinds.pictures import Pictures
 from .kinds.reading import form_of, whole_kind
@@ -377,7 +378,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         bend = self._bend(temperature, top_p, like_data)
         found = self.schema_.restore(self._cells(z, of, random_state, frame, bend))
         if frame is None or self._condition is True or not hasattr(found, "columns"):
-            return found  # pictures have no place for what was given
+            # Pictures have no place for what was given; counts have one beside them.
+            return together(found, frame, []) if isinstance(found, Counted) and frame is not None else found
         return together(found, frame, getattr(self, "feature_names_in_", [*found.columns, *frame.columns]))
 
     def _bend(self, temperature: float, top_p: float, like_data: bool) -> Bend | None:

@@ -35,6 +35,11 @@ class Counted:
         """Rows, and columns."""
         return self.counts.shape
 
+    def to_pandas(self) -> pd.DataFrame:
+        """A table of all numbers, the rows' names in its index."""
+        names = list(self.names) or [f"c{i}" for i in range(self.shape[1])]
+        return pd.DataFrame(self.counts.toarray(), columns=names, index=self.about.index)
+
     def __getitem__(self, index: Any) -> "Counted":
         """Some rows: a slice, or an array of their places."""
         index = index if isinstance(index, slice) else np.asarray(index)

@@ -1,6 +1,7 @@
 """What is given beside the rows of a conditional model: columns of a table, or labels; apart from them and back."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError, DataError
 from ..parts import nearest
 from .columns import Datetime, Numeric
+from .counted import Counted
 from .sources import Source
 from .table import Table, _frame_of, as_frame
 
@@ -35,6 +37,12 @@ def apart(raw: Any, names: Names, y: Any = None) -> tuple[Any, pd.DataFrame | No
         table = _table(y, len(raw))
         # By the name that it was asked for: `--condition-col label`, `--given label=cat`.
         return raw, table if names is True else table.set_axis(list(names), axis=1)
+    if isinstance(raw, Counted):
+        absent = [n for n in names if n not in raw.about.columns]
+        if absent:
+            known = ", ".join(map(str, raw.about.columns[:8])) or "none"
+            raise ConfigError(f"there is no column {absent[0]!r} beside the counts", hint=f"columns: {known}")
+        return raw, raw.about[list(names)].reset_index(drop=True)
     if not hasattr(raw, "columns"):
         raise ConfigError(
             f"condition names the column {next(iter(names))!r}, and these rows have no names",
@@ -177,7 +185,9 @@ def _as_level(column: Any, value: Any) -> Any:
 
 
 def together(rows: Any, given: pd.DataFrame, order: Sequence[Any]) -> Any:
-    """Rows of a table with what was given put back where it was."""
+    """Rows of a table with what was given put back where it was; of counts, beside them."""
+    if isinstance(rows, Counted):
+        return replace(rows, about=given.set_axis(rows.about.index))
     if not hasattr(rows, "columns"):
         return rows
     if _frame_of(rows) == "polars":

@@ -63,9 +63,12 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Read:
-    """Raw data that were read from a file, whose columns are matched by name, in any order."""
+    """Raw data that were read from a file, whose columns are matched by name, in any order; part: whether they are a
+    block of them.
+    """
 
     raw: Any
+    part: bool = False
 
 
 def rows_per_block(row_bytes: float) -> int:

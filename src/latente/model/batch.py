@@ -12,8 +12,8 @@ from . import sparse
 class Batch:
     """Rows as tensors.
 
-    x: [b, *cells], in a kind's compact dtype while it lies in memory, float32 when it reaches a model. Of kinds in which
-    nearly all cells are 0 it is sparse (`sparse.py`), all the way to the nets and likelihoods that know of it.
+    x: [b, *cells], in a kind's compact dtype while it lies in memory, float32 when it reaches a model. Of kinds in
+    which nearly all cells are 0 it is sparse (`sparse.py`), all the way to nets and likelihoods that know of it.
     observed: bool, same shape as x; None means that every cell is. Missing, padding and unseen are this one mask.
     context: [b, k] what is given and not modelled, or None.
     """

@@ -41,7 +41,8 @@ def features(model: Model, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 def fit(model: Model, feed: Feed, kind: Kind, dim: int, seed: int, private: bool = False) -> Baseline:
     """PCA with as many components as the latent has dimensions; a missing cell counts as 0, the median.
 
-    A kind whose baseline is another has none here. private: of new rows of the model in place of those it was trained on, so that it tells of them what the model does.
+    A kind whose baseline is another has none here. private: of new rows of the model in place of those it was trained
+    on, so that it tells of them what the model does.
     """
     if not kind.pca:
         f = model.likelihood.continuous.numel()

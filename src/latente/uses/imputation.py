@@ -16,6 +16,7 @@ from ..kinds.image import Image, as_pictures
 from ..kinds.series import Series
 from ..kinds.table import Table, as_frame, from_arrow, is_arrow, to_arrow
 from ..model.batch import Batch
+from . import cells
 
 
 @torch.no_grad()
@@ -77,6 +78,8 @@ def multiple(ae: Autoencoder, data: Any, draws: int, seed: int) -> Any:
 def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
     """`data` with its missing cells filled, in the form in which it came."""
     raw = ae.rows(data)
+    if cells.of_counts(ae):
+        return cells.impute(ae, raw)
     found = _joined(ae, raw, torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)]))
     return to_arrow(found, data.schema) if is_arrow(data) else found
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import sparse
+from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from ..errors import ConfigError
@@ -50,6 +51,19 @@ def _shown(rows: Any, index: list[int]) -> dict[str, Any]:
         return {}
     found = [rows[i] for i in index]
     return {"text": found} if all(isinstance(f, str) for f in found) else {}
+
+
+def grouped(codes: np.ndarray, clusters: int, seed: int, part: bool = False) -> np.ndarray:
+    """Clusters of codes by k-means, the largest first: numbers from 0. part: whether the codes are of a block of rows.
+    int [rows]
+    """
+    if part:
+        raise ConfigError("clusters are of all rows together, and these come in blocks", hint="encode them first")
+    if not 2 <= clusters <= len(codes):
+        raise ConfigError(f"clusters must be from 2 to {len(codes):,}, the number of rows, not {clusters}")
+    found = KMeans(clusters, n_init=10, random_state=np.random.RandomState(seed)).fit_predict(codes)
+    order = np.argsort(-np.bincount(found, minlength=clusters), kind="stable")
+    return np.argsort(order)[found]
 
 
 def copies(ae: Autoencoder, samples: Any, training: Any) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def evaluate(ae: Autoencoder, data: Any, seed: int) -> dict[str, Any]:
 
 
 def similar(ae: Autoencoder, item: str, k: int) -> pd.DataFrame:
-    """The k items whose vectors in the decoder's last layer point most nearly the same way as the item's: item, cosine."""
+    """The k items whose vectors in the decoder's last layer point most nearly the way of the item's: item, cosine."""
     kind = _kind(ae)
     if item not in kind.places:
         raise DataError(f"the model knows no item {item!r}", hint=likely(item, kind.items))

@@ -13,6 +13,7 @@ import pandas as pd
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder, read_noted
 from ..kinds.base import DataWarning
+from ..kinds.counted import Counted
 from ..kinds.music import Music, tunes_of
 from ..kinds.reading import read
 from ..kinds.reading_text import of_table
@@ -61,9 +62,12 @@ def load(
             return Loaded(data, None, name, path)
         return Loaded(data.without([label_col]), partial(data.take, label_col), name, path)
     labels = getattr(data, "labels", None)
-    if label_col is not None:
+    if label_col is not None and isinstance(data, Counted) and label_col in data.about:
+        labels = np.asarray(data.about[label_col])
+    elif label_col is not None:
         if not hasattr(data, "columns") or label_col not in list(data.columns):
-            have = ", ".join(map(str, getattr(data, "columns", ()))) or "none"
+            known: Any = data.about.columns if isinstance(data, Counted) else getattr(data, "columns", ())
+            have = ", ".join(map(str, known)) or "none"
             raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
         labels = np.asarray(data[label_col])
         data = data[[c for c in data.columns if c != label_col]]

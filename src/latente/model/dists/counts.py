@@ -72,7 +72,7 @@ class CountsDist(Dist, ABC):
 
 
 class CountsLikelihood(Likelihood, ABC):
-    """p(x, n | z): what the decoder gives of a row are numbers of its cells, [cells_shape] flattened, then log n's mean.
+    """p(x, n | z): a decoder gives numbers of a row's cells, `cells_shape` of them, then the mean of log n.
 
     usual: the n for which means of counts are; the kind sets it.
     """

@@ -100,8 +100,8 @@ class MultinomialDist(CountsDist):
         n = self.sums.sample(generator).flatten().long().tolist()
         flat, out = p.flatten(0, -2), torch.zeros_like(p).flatten(0, -2)
         for i, (row, k) in enumerate(zip(flat, n, strict=True)):
-            k = min(k, int((row > 0).sum())) if self.once else k
-            taken = torch.multinomial(row, k, replacement=not self.once, generator=generator)
+            most = min(k, int((row > 0).sum())) if self.once else k
+            taken = torch.multinomial(row, most, replacement=not self.once, generator=generator)
             out[i].index_add_(0, taken, torch.ones(len(taken), device=p.device))
         return out.view(p.shape)
 

@@ -133,8 +133,8 @@ class _NegativeBinomial(CountsLikelihood):
 
     @torch.no_grad()
     def refit(self, rows: Iterator[tuple[Dist, Batch]]) -> None:
-        """Besides, the dispersions given the final means: those that were learned make up for what a corrupted encoder did
-        not know. They are the likeliest, but none is so wide that new rows vary more than these do.
+        """Besides, the dispersions given the final means: those that were learned make up for what a corrupted encoder
+        did not know. They are the likeliest, but none is so wide that new rows vary more than these do.
         """
         self.kept: list[tuple[Tensor, Tensor]] = []
         super().refit(rows)
