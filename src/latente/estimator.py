@@ -63,7 +63,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     memory whose columns have names, at most 100 of them, where no part is chosen otherwise, and "vae" for all else.
     dim: dimensions of the latent space; None is the recipe's, but for a table at most half the number of its columns
     (recipe "tabular": their number).
-    kind: "auto", "table", "image", "series", "text", "music", or a kind with its options.
+    kind: "auto", "table", "image", "series", "text", "music", "counts", "interactions", or a kind with its options.
     condition: what is given and not modelled: names of columns of X, or True for the y of `fit` (which is otherwise
     ignored, so that in a Pipeline y belongs to the classifier alone). Then the model is p(x|z, c); `given` of `encode`,
     `decode` and `sample` says c, and what it leaves out is unknown.

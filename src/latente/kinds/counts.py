@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import DataError
 from ..model import sparse
 from ..model.batch import Batch
+from ..model.dists.log_gaussian import LogGaussian
 from ..model.dists.multinomial import Multinomial
 from ..model.dists.negative_binomial import NegativeBinomial
 from ..model.nets.sparse import Sparse
@@ -37,16 +38,16 @@ SHOWN = 5
 class Counts(Kind):
     """Rows of counts given their sums: cells over genes, documents over words.
 
-    likelihood: "negative-binomial", "zero-inflated" (ZINB), "multinomial", or "auto": multinomial for texts, else
-    negative binomial. selection, most: the rule by which columns are chosen, and how many at the most; 0 is all.
-    layer: of AnnData, where the counts are: "X", "raw", a layer's name, "auto". words: of texts, how many at the most.
+    likelihood: "negative-binomial", "zero-inflated" (ZINB), "multinomial", "log-gaussian" (a baseline), or "auto":
+    multinomial for texts, else negative binomial. selection, most: the rule by which columns are chosen, and how many
+    at the most; 0 is all. layer: of AnnData, where the counts are: "X", "raw", a layer's name, "auto".
     Learned: `names` of the columns, `shares` of each in all counts, `usual` and `spread` of the rows' sums, `texts`:
     whether rows were texts.
     """
 
     recipe = "counts"
 
-    likelihood: Literal["auto", "negative-binomial", "zero-inflated", "multinomial"] = "auto"
+    likelihood: Literal["auto", "negative-binomial", "zero-inflated", "multinomial", "log-gaussian"] = "auto"
     selection: Literal["deviance", "dispersion", "variance"] = "deviance"
     most: int = 2000
     layer: str = "auto"
@@ -155,7 +156,9 @@ class Counts(Kind):
         return replace(batch, x=sparse.with_values(batch.x, sparse.parts(batch.x)[2].float()))
 
     def restore(self, x: Tensor) -> Counted:
-        return Counted(sp.csr_matrix(x.detach().cpu().numpy()), self.names)
+        found = sp.csr_matrix(x.detach().cpu().numpy())
+        whole = (found.data == np.rint(found.data)).all()
+        return Counted(found.astype(np.int32) if whole else found, self.names)
 
     def rejoin(self, raw: Any, x: Tensor) -> Counted:
         return replace(self.restore(x), about=self.taken(raw).about)
@@ -172,6 +175,8 @@ class Counts(Kind):
         name = self.likelihood
         if name == "auto":
             name = "multinomial" if self.texts else "negative-binomial"
+        if name == "log-gaussian":
+            return LogGaussian()
         return Multinomial() if name == "multinomial" else NegativeBinomial(name == "zero-inflated")
 
     @property

@@ -99,6 +99,10 @@ def evaluate(
         "log_volume": float(torch.cat(volume).mean()),
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
+    if not ae.schema_.pca:
+        for name in ("error", "error_pca", "pca_components", "log_volume"):
+            del figures[name]
+        figures["units"] = "nats per row"
     if tokens is not None:
         # Squared errors of counts, of a greedy run and of PCA, do not compare; the baseline is a model without a code.
         for name in ("error", "error_pca", "pca_components", "log_volume"):

@@ -123,8 +123,8 @@ def recommends(ae: Autoencoder) -> bool:
 
 
 class _Reasons:
-    """Which of the items taken weigh most in a pick: what each adds to its linear score or, of a net alone, how far
-    the pick's log p falls without it.
+    """Which of the items taken weigh most in a pick: what each adds to its score through the linear model or, of a
+    net alone, how far the pick's log p falls without it.
     """
 
     def __init__(self, ae: Autoencoder, use: Recommender, by: str, most: int) -> None:
@@ -136,7 +136,8 @@ class _Reasons:
         taken = sparse.parts(row.x)[1].numpy()
         if self.by == "popularity" or not len(taken):
             return iter([""] * len(picks))
-        weighs = self.use.said(taken, picks) if self.linear else self._without(row, picks)
+        weight = self.use.weight if self.by == "both" else 1.0
+        weighs = weight * self.use.said(taken, picks) if self.linear else self._without(row, picks)
         best = np.argsort(-weighs, axis=0, kind="stable")[: self.most]
         return (
             ", ".join(f"{self.items[taken[i]]} {weighs[i, j]:+.2g}" for i in best[:, j] if weighs[i, j] > 0)

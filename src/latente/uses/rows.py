@@ -42,15 +42,18 @@ def load(
     stream: str = "auto",
     text_col: str | None = None,
     unit: str | None = None,
+    layer: str | None = None,
 ) -> Loaded:
     """Data in memory as they are, or from a path, read or streamed; without `label_col`, which is kept apart.
 
-    text_col, unit: of texts, see `kinds.reading.read`; either says that these are some.
+    text_col, unit: of texts, layer: of counts, see `kinds.reading.read`; each says that these are some.
     """
     name, path = "data", None
     asked: dict[str, Any] = {n: v for n, v in (("text_col", text_col), ("unit", unit)) if v is not None}
     if asked and kind == "auto":
         kind = "text"
+    if layer is not None:
+        asked, kind = {"layer": layer}, "counts" if kind == "auto" else kind
     # Labels stand in another column of the table that the texts are a column of.
     beside = kind == "text" and label_col is not None
     if isinstance(data, (str, Path)):

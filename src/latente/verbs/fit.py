@@ -18,9 +18,11 @@ def fit(
     recipe: Annotated[
         str,
         f"a recipe's name ({' '.join(RECIPES)}), a file, or auto: tabular for a table of named columns, density for "
-        "texts and tunes, else vae",
+        "texts and tunes, counts for counts, recommend for interactions, else vae",
     ] = "auto",
-    kind: Annotated[str, "table, image, series, text, music, or auto: what the data look like"] = "auto",
+    kind: Annotated[
+        str, "table, image, series, text, music, counts, interactions, or auto: what the data look like"
+    ] = "auto",
     dim: Annotated[int | None, "dimensions of the latent space; planned unless given"] = None,
     label_col: Annotated[str | None, "a column to leave out of the model and keep beside the codes"] = None,
     condition_col: Annotated[
@@ -31,6 +33,7 @@ def fit(
         str | None, "texts: the column of a table, or the field of JSON lines, that is the text"
     ] = None,
     unit: Annotated[str | None, "texts: what of a .txt file is an example: line, paragraph or sentence"] = None,
+    layer: Annotated[str | None, ".h5ad files: where the counts are: X, raw, or a layer's name"] = None,
     epochs: Annotated[int | None, "passes over the rows; planned from their number unless given"] = None,
     time_limit: Annotated[
         str | None,
@@ -55,7 +58,7 @@ def fit(
     quiet: Annotated[bool, "no progress line"] = False,
     output: "Annotated[str | Path | None, 'a run folder, or a .safetensors file for the model alone']" = None,
 ) -> "Autoencoder":
-    """Learn a latent space from a table, from pictures, series, texts or tunes.
+    """Learn a latent space from a table, from pictures, series, texts, tunes, counts or histories of users.
 
     The fitted model; with `output`, a run folder beside it: run.json, spec.json, metrics.jsonl, model.safetensors,
     latent.parquet, log.txt, checkpoints, and pictures of pictures. `resume` goes on with a run that was stopped.
@@ -65,6 +68,7 @@ def fit(
 
     from ..errors import ConfigError
     from ..estimator import Autoencoder
+    from ..model.spec import recipe as recipe_of
     from ..training.team import called, joined
     from ..uses import rows, runs
 
@@ -84,10 +88,15 @@ def fit(
             f"the column {label_col!r} is both left out (--label-col) and given (--condition-col)",
             hint="leave out --label-col: what is given is not part of the code anyway",
         )
+    if kind == "auto" and recipe in RECIPES:
+        own = recipe_of(recipe).kind
+        kind = "auto" if own is None else own.name
     started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
     options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col, "stream": stream}
-    options |= {"text_col": text_col, "unit": unit}
+    options |= {"text_col": text_col, "unit": unit, "layer": layer}
+    if layer is not None:
+        settings = {"kind.layer": layer} | settings
     ae = Autoencoder(
         recipe,
         dim=dim,

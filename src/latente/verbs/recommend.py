@@ -24,8 +24,8 @@ def recommend(
     history: lines of user and item as `fit` takes them, a sparse matrix, lists of item names, or, on the command line,
     names with commas between them. Items that the model does not know are named and left out.
     score: log p of the net (nats) plus the linear model's score times its weight: higher is likelier; compare within a
-    user. because: the items of the history that weigh most, with what each adds to the pick's linear score; where a
-    model has no linear part, how far the pick's log p falls without the item.
+    user. because: the items of the history that weigh most, with what each adds to the pick's score through the
+    linear model; where there is none, how far the pick's log p falls without the item.
 
     Raises ConfigError for a model that gives no recommendations, DataError if it knows none of the items.
     """
