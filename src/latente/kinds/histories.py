@@ -125,8 +125,9 @@ def _weights(column: pd.Series, name: str) -> np.ndarray:
     odd = np.flatnonzero(~np.isfinite(numbers) | (numbers < 0))
     if len(odd):
         value = column.iloc[odd[0]]
+        shown = repr(value) if isinstance(value, str) else f"{value}"
         raise DataError(
-            f"column {name!r}, row {odd[0]}: a weight is 0 or more, not {value!r}",
+            f"column {name!r}, row {odd[0]}: a weight is 0 or more, not {shown}",
             hint="leave the line out, or name another column: --set kind.weight=COLUMN",
         )
     return numbers.astype(np.float32)

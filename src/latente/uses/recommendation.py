@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from torch import nn
 
 from ..errors import ConfigError, DataError
 from ..estimator import ROWS, Autoencoder, _seed
 from ..kinds.base import DataWarning
+from ..kinds.counted import Counted
 from ..kinds.interactions import Interactions
 from ..model import sparse
 from ..model.batch import Batch
@@ -103,14 +105,17 @@ def evaluate(ae: Autoencoder, data: Any, seed: int) -> dict[str, Any]:
 
 
 def similar(ae: Autoencoder, item: str, k: int) -> pd.DataFrame:
-    """The k items whose vectors in the decoder's last layer point most nearly the way of the item's: item, cosine."""
+    """The k items whose codes, each that of a history of one item, lie most nearly the way of the item's from their
+    mean: item, cosine.
+    """
     kind = _kind(ae)
     if item not in kind.places:
         raise DataError(f"the model knows no item {item!r}", hint=likely(item, kind.items))
     if not 1 <= k < len(kind.items):
         raise ConfigError(f"k must be from 1 to {len(kind.items) - 1:,}, not {k}", hint="-k 5")
-    weight = [m for m in ae.model_.output.modules() if isinstance(m, nn.Linear)][-1].weight.detach()
-    vectors = nn.functional.normalize(weight.view(-1, len(kind.items), weight.shape[1])[0], dim=1)
+    alone = sp.identity(len(kind.items), np.float32, "csr")
+    codes = torch.from_numpy(ae.transform(Counted(alone, kind.items)))
+    vectors = nn.functional.normalize(codes - codes.mean(0), dim=1)
     cosine = vectors @ vectors[kind.places[item]]
     cosine[kind.places[item]] = -torch.inf
     values, index = cosine.topk(k)

@@ -20,7 +20,7 @@ def neighbours(
     """The k rows of `among` whose codes are nearest to the item's: row (from 0), distance, and what is in the row.
 
     The model file holds no rows, so say where they are. Items of a recommender are in it: give an item's name alone,
-    for those whose vectors in the decoder point most nearly the same way (item, cosine).
+    for those whose codes, each that of a history of one item, lie most nearly the same way (item, cosine).
 
     Raises ConfigError without `among`, or if k is not from 1 to the number of rows.
     """
