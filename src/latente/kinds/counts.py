@@ -38,16 +38,18 @@ SHOWN = 5
 class Counts(Kind):
     """Rows of counts given their sums: cells over genes, documents over words.
 
-    likelihood: "negative-binomial", "zero-inflated" (ZINB), "multinomial", "log-gaussian" (a baseline), or "auto":
-    multinomial for texts, else negative binomial. selection, most: the rule by which columns are chosen, and how many
-    at the most; 0 is all. layer: of AnnData, where the counts are: "X", "raw", a layer's name, "auto".
+    likelihood: "negative-binomial", "zero-inflated" (ZINB), "multinomial", "auto" (multinomial for texts, else
+    negative binomial), or a baseline, "log-gaussian" or "log-gaussian-isotropic". selection, most: the rule by which
+    columns are chosen, and how many at the most; 0 is all. layer: of AnnData, where the counts are: "X", "raw", a layer's name, "auto".
     Learned: `names` of the columns, `shares` of each in all counts, `usual` and `spread` of the rows' sums, `texts`:
     whether rows were texts.
     """
 
     recipe = "counts"
 
-    likelihood: Literal["auto", "negative-binomial", "zero-inflated", "multinomial", "log-gaussian"] = "auto"
+    likelihood: Literal[
+        "auto", "negative-binomial", "zero-inflated", "multinomial", "log-gaussian", "log-gaussian-isotropic"
+    ] = "auto"
     selection: Literal["deviance", "dispersion", "variance"] = "deviance"
     most: int = 2000
     layer: str = "auto"
@@ -175,8 +177,8 @@ class Counts(Kind):
         name = self.likelihood
         if name == "auto":
             name = "multinomial" if self.texts else "negative-binomial"
-        if name == "log-gaussian":
-            return LogGaussian()
+        if name.startswith("log-gaussian"):
+            return LogGaussian("row" if name.endswith("isotropic") else "column")
         return Multinomial() if name == "multinomial" else NegativeBinomial(name == "zero-inflated")
 
     @property

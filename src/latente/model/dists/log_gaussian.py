@@ -1,6 +1,7 @@
 """Counts as rounded numbers whose logarithm is Gaussian: what taking log(1 + x) and going on as with numbers means."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class LogGaussianDist(CountsDist):
     """
 
     location: Tensor  # [..., g]
-    scale: Tensor  # [g]
+    scale: Tensor  # [g] or [1]
     sums: Sums
 
     def cells(self, x: Tensor) -> Tensor:
@@ -55,9 +56,9 @@ class LogGaussianDist(CountsDist):
 
 
 class _LogGaussian(CountsLikelihood):
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], per: str) -> None:
         super().__init__(shape)
-        self.cell_log_scale = nn.Parameter(torch.zeros(shape))
+        self.cell_log_scale = nn.Parameter(torch.zeros(shape if per == "column" else (1,)))
 
     def forward(self, params: Tensor) -> LogGaussianDist:
         return LogGaussianDist(params[..., :-1], self.cell_log_scale.exp().clamp(min=NARROWEST), self.sums(params))
@@ -76,8 +77,12 @@ class _LogGaussian(CountsLikelihood):
 @part("likelihood", "log-gaussian")
 @dataclass(frozen=True)
 class LogGaussian:
-    """log(1 + x) ~ N(mean, σ²) with a σ for each column, as probabilities of whole counts: a baseline."""
+    """log(1 + x) ~ N(mean, σ²) as probabilities of whole counts: a baseline. per: a σ for each "column", or one for all
+    of a "row", as PCA and squared errors have it.
+    """
+
+    per: Literal["column", "row"] = "column"
 
     def build(self, shape: tuple[int, ...]) -> CountsLikelihood:
         """The likelihood of rows of `shape`."""
-        return _LogGaussian(shape)
+        return _LogGaussian(shape, self.per)
