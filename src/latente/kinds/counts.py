@@ -40,7 +40,8 @@ class Counts(Kind):
 
     likelihood: "negative-binomial", "zero-inflated" (ZINB), "multinomial", "auto" (multinomial for texts, else
     negative binomial), or a baseline, "log-gaussian" or "log-gaussian-isotropic". selection, most: the rule by which
-    columns are chosen, and how many at the most; 0 is all. layer: of AnnData, where the counts are: "X", "raw", a layer's name, "auto".
+    columns are chosen, and how many at the most; 0 is all. layer: of AnnData, where the counts are: "X", "raw", a
+    layer's name, "auto".
     Learned: `names` of the columns, `shares` of each in all counts, `usual` and `spread` of the rows' sums, `texts`:
     whether rows were texts.
     """

@@ -93,13 +93,23 @@ def dense(x: Tensor) -> Tensor:
     return out.index_put_((owners(x), columns.long()), values.float())
 
 
+def by_row(values: Tensor, row: Tensor, rows: int) -> Tensor:
+    """Sums of values [..., k] whose rows, int [k], rise. Differences of running sums in float64: several times quicker
+    than adding one by one, and the same at each run on a GPU too. [..., rows]
+    """
+    ends = torch.bincount(row, minlength=rows).cumsum(0)
+    sums = values.double().cumsum(-1)
+    sums = torch.nn.functional.pad(sums, (1, 0)).index_select(-1, torch.nn.functional.pad(ends, (1, 0)))
+    return sums.diff().to(values.dtype)
+
+
 def totals(x: Tensor, weights: Tensor | None = None) -> Tensor:
     """The sum of each row of x; weights [width]: of each column. [n]"""
     if not is_sparse(x):
         return x.sum(-1) if weights is None else x @ weights
     _, columns, values = parts(x)
     values = values.float() if weights is None else values * weights[columns.long()]
-    return torch.zeros(len(x), device=x.device).index_add_(0, owners(x), values)
+    return by_row(values, owners(x), len(x))
 
 
 def entries(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

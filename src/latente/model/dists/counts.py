@@ -178,4 +178,4 @@ def coefficient(row: Tensor, values: Tensor, total: Tensor) -> Tensor:
     if bool((values == 1).all()):
         return torch.special.gammaln(total + 1)
     each = torch.special.gammaln(values.float() + 1)
-    return torch.special.gammaln(total + 1).index_add(0, row, each, alpha=-1)
+    return torch.special.gammaln(total + 1) - sparse.by_row(each, row, len(total))

@@ -35,7 +35,7 @@ class _LogP(torch.autograd.Function):
             mass = p.sum(-1, keepdim=True)
             p.div_(mass)
             level[i : i + block] = (mass.log_() + top)[:, 0]
-        found = torch.zeros_like(levels).index_add_(-1, row, flat * values) - n * levels
+        found = sparse.by_row(flat * values, row, levels.shape[-1]) - n * levels
         ctx.save_for_backward(row, where, values, n)
         ctx.shares = shares
         return found, numbers[..., -1].clone()

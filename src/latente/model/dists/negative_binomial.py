@@ -41,7 +41,7 @@ class _LogP(torch.autograd.Function):
         each, own = mu.flatten(-2).index_select(-1, where), theta[column]
         there = _gammaln(values + own) - _gammaln(theta)[column] - _gammaln(values + 1)
         there = there + values * (each.clamp(min=1e-30).log() - (own + each).log())
-        found.index_add_(-1, row, there)
+        found += sparse.by_row(there, row, found.shape[-1])
         ctx.save_for_backward(shares, ratio, theta, row, column, where, values, total)
         return found
 
