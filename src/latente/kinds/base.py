@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..model.batch import Batch
 from ..model.dists.base import Likelihood
 from ..parts import find, names
@@ -23,6 +23,12 @@ class Nets(Protocol):
 
     def encoder(self, shape: tuple[int, ...]) -> tuple[nn.Module, int]: ...
     def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module: ...
+
+
+def no_committee(nets: Nets, what: str, recipe: str) -> None:
+    """Refuse a committee for data of kind `what`. Raises ConfigError."""
+    if not hasattr(nets, "name"):
+        raise ConfigError(f"a committee cannot read {what}", hint=f"--recipe {recipe}")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..model.dists.negative_binomial import NegativeBinomial
 from ..model.nets.sparse import Sparse
 from ..parts import part, require
 from .bags import TEXTS, of_texts
-from .base import Built, DataWarning, Kind, Nets
+from .base import Built, DataWarning, Kind, Nets, no_committee
 from .counted import Counted
 from .histories import is_histories
 from .interactions import csr_of
@@ -167,6 +167,7 @@ class Counts(Kind):
         return replace(self.restore(x), about=self.taken(raw).about)
 
     def build(self, nets: Nets, dim: int) -> Built:
+        no_committee(nets, "counts", self.recipe)
         shape = (len(self.names),)
         likelihood = self._likelihood().build(shape)
         likelihood.usual.fill_(self.usual)

@@ -19,7 +19,7 @@ from ..model.dists.multinomial import Multinomial
 from ..model.nets.sparse import Sparse
 from ..parts import part, require
 from . import histories
-from .base import Built, DataWarning, Kind, Nets
+from .base import Built, DataWarning, Kind, Nets, no_committee
 from .counted import Counted
 from .table import as_frame, from_arrow
 
@@ -165,6 +165,7 @@ class Interactions(Kind):
         return lines.assign(weight=counts[row, column]) if self.weights else lines
 
     def build(self, nets: Nets, dim: int) -> Built:
+        no_committee(nets, "histories", self.recipe)
         shape = (len(self.items),)
         likelihood = Multinomial(once=not self.weights).build(shape)
         likelihood.usual.fill_(self.usual)

@@ -176,7 +176,8 @@ class Model(nn.Module, ABC):
         if self.training:
             self.likelihood.stir(self.generator)
             self.likelihood.observe(px, batch)
-        return Pass(q, self.prior(given), z, px, batch, q.penalty)
+        prior = self.prior(given).around(self, batch)  # type: ignore[arg-type]
+        return Pass(q, prior, z, px, batch, q.penalty)
 
     @property
     @abstractmethod

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...parts import part, require
+from .. import sparse
 from ..batch import Batch
 from ..noise import normal
 
@@ -24,4 +25,4 @@ class Noise:
 
     def __call__(self, batch: Batch, continuous: Tensor, generator: torch.Generator | None) -> Batch:
         noise = normal(tuple(batch.x.shape), generator, batch.x.device) * self.std
-        return replace(batch, x=batch.x + noise * continuous)
+        return replace(batch, x=sparse.dense(batch.x) + noise * continuous)

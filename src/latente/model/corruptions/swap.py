@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...parts import part, require
+from .. import sparse
 from ..batch import Batch
 from ..noise import others, uniform
 
@@ -23,7 +24,7 @@ class Swap:
         require(0 <= self.share <= 1, self, "share", "a share between 0 and 1")
 
     def __call__(self, batch: Batch, continuous: Tensor, generator: torch.Generator | None) -> Batch:
-        x = batch.x
+        x = sparse.dense(batch.x)
         other = others(len(x), generator, x.device)
         swapped = uniform(tuple(x.shape), generator, x.device) < self.share
         observed = batch.observed

@@ -57,6 +57,10 @@ class PriorModule(PriorNets, ABC):
         """p(z|c) for c = `given` [b, k] or [1, k], of a prior that can be told; of any other p(z)."""
         return self
 
+    def around(self, model: "Flat", batch: Batch) -> "PriorModule":
+        """p(z) for the rows of one pass: of a prior that holds rows to something in training; of any other itself."""
+        return self
+
     def kl_dims(self, q: Posterior) -> Tensor | None:
         """KL(q ‖ p) of each dimension [b, d] where it has a closed form; None where it has not."""
         return None

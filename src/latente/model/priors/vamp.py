@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...parts import part, require
+from .. import sparse
 from ..batch import Batch
 from ..latents.base import Posterior
 from .base import Host, PriorModule, PriorNets
@@ -54,7 +55,8 @@ class _Vamp(PriorNets):
         for i in range(BLEND):
             # Other rows each time, as far as there are some: the first K, the next K, …
             rows = (torch.arange(len(self.inputs), device=batch.x.device) + i * len(self.inputs)) % len(batch)
-            total += model.encoder.features(replace(batch.rows(rows), context=None))  # type: ignore[operator]
+            seen = model.encoder.features(replace(batch.rows(rows), context=None))  # type: ignore[operator]
+            total += sparse.dense(seen)
         self.inputs.copy_(total / BLEND)
 
 
