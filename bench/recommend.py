@@ -11,8 +11,8 @@ linear model, linear_only the closed form alone; ease and popularity as they sta
 plain `fit` of the trained and the 500 together, which holds users out by itself. over_ease: the difference with a 95 %
 interval of a paired bootstrap over users. users_per_s: new users a CPU second through `recommend` at k = 20, without
 and (`_why`) with reasons. evaluate_cpu_s beside epoch_cpu_s. large: one epoch on 200,000 users × 20,000 items with 20
-million interactions, in a process of its own: gb, and step_over_gemm, a step in units of the output layer's own three
-products.
+million interactions, in a process of its own, in float32 and in what a fit chooses: gb, and step_over_gemm, a step in units of
+the output layer's own three products in the same numbers.
 """
 
 import json
@@ -44,10 +44,11 @@ def main() -> None:
         __doc__,
         peers={"type": Path, "default": None, "help": "the environment of bench/requirements-cornac.txt"},
         only={"default": "quality,speed,large", "help": "which"},
+        precision={"default": "float32", "help": "of large-alone"},
     )
     start, only = time.perf_counter(), args.only.split(",")
     if "large-alone" in only:
-        print(json.dumps(large(args.quick)))
+        print(json.dumps(large(args.quick, args.precision)))
         return
     figures: dict[str, Any] = {}
     peers: dict[str, Any] = {}
@@ -63,8 +64,11 @@ def main() -> None:
         if args.peers:
             peers |= cornac(args.peers, data)
     if "large" in only:
-        command = [sys.executable, __file__, "--only", "large-alone", *(["--quick"] if args.quick else [])]
-        figures["large"] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for precision in ("float32", "auto"):
+            command = [sys.executable, __file__, "--only", "large-alone", "--precision", precision]
+            command += ["--quick"] if args.quick else []
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            figures[f"large_{precision}"] = json.loads(done.stdout)
     finish("recommend", figures, peers, start)
 
 
@@ -193,7 +197,7 @@ def speed(ae: Any, data: Split) -> dict[str, float]:
     return found
 
 
-def large(quick: bool) -> dict[str, Any]:
+def large(quick: bool, precision: str) -> dict[str, Any]:
     """One epoch on generated histories: popular items are taken more often, and each user has a taste."""
     users, items, n = (2_000, 2_000, 200_000) if quick else (200_000, 20_000, 20_000_000)
     rng = np.random.default_rng(0)
@@ -210,10 +214,10 @@ def large(quick: bool) -> dict[str, Any]:
     x.data[:] = 1
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cpu = cpu_seconds()
-    ae = lt.Autoencoder(kind="interactions", random_state=0, epochs=1).fit(of_matrix(x))
+    ae = lt.Autoencoder(kind="interactions", random_state=0, epochs=1, precision=precision).fit(of_matrix(x))
     cpu = cpu_seconds() - cpu
     h, rows = ae.history_, ae.spec_.train.batch_size
-    gemm = products_of_output(rows, ae.spec_.latent.dim, items, h.threads)
+    gemm = products_of_output(rows, ae.spec_.latent.dim, items, h.threads, getattr(torch, h.precision))
     step = h.seconds / h.steps
     return {
         "interactions": int(x.nnz),
@@ -222,6 +226,7 @@ def large(quick: bool) -> dict[str, Any]:
         "fit_cpu_s": round(cpu, 1),
         "steps": h.steps,
         "batch": rows,
+        "precision": h.precision,
         "threads": h.threads,
         "step_ms": round(1000 * step, 1),
         "gemm_ms": round(1000 * gemm, 1),
@@ -231,11 +236,11 @@ def large(quick: bool) -> dict[str, Any]:
     }
 
 
-def products_of_output(rows: int, dim: int, items: int, threads: int) -> float:
+def products_of_output(rows: int, dim: int, items: int, threads: int, dtype: torch.dtype) -> float:
     """Seconds of the output layer's product forward and its two backward: the median of several."""
     kept = torch.get_num_threads()
     torch.set_num_threads(threads)
-    h, w, g = torch.randn(rows, dim), torch.randn(items, dim), torch.randn(rows, items)
+    h, w, g = (torch.randn(a, b).to(dtype) for a, b in ((rows, dim), (items, dim), (rows, items)))
     found = []
     for _ in range(9):
         start = time.perf_counter()

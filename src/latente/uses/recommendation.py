@@ -113,7 +113,7 @@ def similar(ae: Autoencoder, item: str, k: int) -> pd.DataFrame:
         raise DataError(f"the model knows no item {item!r}", hint=likely(item, kind.items))
     if not 1 <= k < len(kind.items):
         raise ConfigError(f"k must be from 1 to {len(kind.items) - 1:,}, not {k}", hint="-k 5")
-    alone = sp.identity(len(kind.items), np.float32, "csr")
+    single = sp.identity(len(kind.items), np.float32, "csr")
     codes = torch.from_numpy(ae.transform(Counted(single, kind.items)))
     vectors = nn.functional.normalize(codes - codes.mean(0), dim=1)
     cosine = vectors @ vectors[kind.places[item]]
