@@ -10,9 +10,9 @@ the weight included (linear and EASE are fitted in it too). vae_only is the net 
 linear model, linear_only the closed form alone; ease and popularity as they stand beside every model. `default` is a
 plain `fit` of the trained and the 500 together, which holds users out by itself. over_ease: the difference with a 95 %
 interval of a paired bootstrap over users. users_per_s: new users a CPU second through `recommend` at k = 20, without
-and (`_why`) with reasons. evaluate_cpu_s beside epoch_cpu_s. large: one epoch on 200,000 users × 20,000 items with 20
-million interactions, in a process of its own, in float32 and in what a fit chooses: gb, and step_over_gemm, a step in units of
-the output layer's own three products in the same numbers.
+and (`_why`) with reasons. evaluate_ms_per_user beside epoch_ms_per_user. large: one epoch on 200,000 users × 20,000
+items with 20 million interactions, in a process of its own, in float32 and in what a fit chooses: gb, and
+step_over_gemm, a step in units of the output layer's own three products in the same numbers.
 """
 
 import json

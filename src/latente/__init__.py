@@ -25,6 +25,7 @@ _HOMES = {
     "recipe": "model.spec",
     "recipes": "model.spec",
     "Pictures": "kinds.pictures",
+    "Counted": "kinds.counted",
     "Texts": "kinds.texts",
     "Tune": "kinds.tunes",
     "Tunes": "kinds.tunes",
