@@ -106,9 +106,10 @@ class Model(nn.Module, ABC):
     """Encoder, q(z|x), p(z), decoder and p(x|z), joined: `Flat`, with one layer of latents, or a ladder of them.
 
     `dim` numbers make a code. `generator` is the only source of randomness of a pass. `progress` is the share of the
-    training run that is done (1 outside training): warm-ups follow it. `low_precision`: whether nets compute in
-    bfloat16. `condition` turns a batch's context into numbers; None where nothing is given. `memory` holds
-    the running numbers of an objective that has some: they go into checkpoints, not into the model file.
+    training run that is done (1 outside training): warm-ups follow it. `judged`: whether a run looks at held-out rows.
+    `low_precision`: whether nets compute in bfloat16. `condition` turns a batch's context into numbers; None where
+    nothing is given. `memory` holds the running numbers of an objective that has some: they go into checkpoints, not
+    into the model file.
     """
 
     dim: int
@@ -127,6 +128,7 @@ class Model(nn.Module, ABC):
         self.memory = nn.Module()
         self.generator: torch.Generator | None = None
         self.progress = 1.0
+        self.judged = False
 
     @property
     def low_precision(self) -> bool:

@@ -316,7 +316,7 @@ class _Run:
         totals, codes, progress = Totals(), [], model.progress
         # The same noise at every evaluation, so that two of them differ by the weights alone.
         model.generator = torch.Generator(device).manual_seed(self.config.seed + 1)
-        model.progress = 1.0
+        model.progress, model.judged = 1.0, True
         model.eval()
         with self.optimiser.averaged(), self.gradients.whole(), model.likelihood.judged():
             for start in range(0, len(rows), EVAL_ROWS):
@@ -325,7 +325,7 @@ class _Run:
                 totals.add({"loss": loss.total, **loss.terms}, weight=len(batch))
                 codes.append(model.encode(batch).mean)
         model.train()
-        model.progress = progress
+        model.progress, model.judged = progress, False
         return {"val": totals.take(), "active": doctor.active_units(torch.cat(codes)), "dim": codes[0].shape[1]}
 
     # ── keeping ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -57,6 +57,7 @@ def top(scores: Tensor, seen: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Scores of what was seen are overwritten. A user for whom fewer are left has items of score −inf at the end.
     """
     row, column, _ = sparse.entries(seen)
+    scores = scores.contiguous()
     scores.view(-1).index_fill_(0, row * scores.shape[1] + column, -torch.inf)
     values, index = scores.topk(min(k, scores.shape[1]), -1)
     return index, values

@@ -12,7 +12,7 @@ from ...parts import part, require
 from ..batch import Batch
 from ..latents.base import Posterior
 from .base import Host, PriorModule
-from .standard import StandardNormal
+from .fitted import FittedMixture
 
 if TYPE_CHECKING:
     from ..model import Flat
@@ -42,14 +42,14 @@ class _Beside(PriorModule):
         raise NotImplementedError("a mixture for the rows of one pass is no prior to draw new ones from")
 
 
-class _Composite(StandardNormal):
-    """N(0, I), with the mixture in its place while a model is trained. The old weights are buffers, so that checkpoints
-    have them and model files do not.
+class _Composite(FittedMixture):
+    """A mixture fitted to the codes, with one that is told of each row in its place while a model is trained. The old
+    weights are buffers, so that checkpoints have them and model files do not.
     """
 
-    def __init__(self, dim: int, weights: tuple[float, ...], updates: int) -> None:
-        super().__init__(dim)
-        self.weights, self.updates = weights, updates
+    def __init__(self, dim: int, components: int, shares: tuple[float, ...], updates: int) -> None:
+        super().__init__(dim, components, diagonal=True)
+        self.shares, self.updates = shares, updates
         self.names: list[str] = []
 
     def start(self, model: "Flat", batch: Batch) -> None:
@@ -59,11 +59,12 @@ class _Composite(StandardNormal):
             self.register_buffer(f"old{i}", p.detach().clone(), persistent=False)
 
     def around(self, model: "Flat", batch: Batch) -> PriorModule:
-        if not model.training or not self.names:
+        # Held-out rows are judged as training rows are: under N(0, I) a run would be at its best far too soon.
+        if not (model.training or model.judged) or not self.names:
             return self
         with torch.no_grad():
             turn = int(model.progress * self.updates)
-            if turn != int(self.get_buffer("turn")):
+            if model.training and turn != int(self.get_buffer("turn")):
                 self.get_buffer("turn").fill_(turn)
                 for i, (_, p) in enumerate(_read(model)):
                     self.get_buffer(f"old{i}").copy_(p)
@@ -74,7 +75,7 @@ class _Composite(StandardNormal):
             given = model.given(batch)
             told = features if given is None else torch.cat([features, given], -1)
             assert model.head is not None
-            return _Beside(functional_call(model.head, head, told), self.weights)
+            return _Beside(functional_call(model.head, head, told), self.shares)
 
 
 def _read(model: "Flat") -> list[tuple[str, Tensor]]:
@@ -86,23 +87,26 @@ def _read(model: "Flat") -> list[tuple[str, Tensor]]:
 @dataclass(frozen=True)
 class Composite:
     """While a model is trained, of each row p(z) = Π_d [a N(0, 1) + b q_old(z_d|x) + c N(0, e^10)], with q_old the
-    encoder as it was at the last of so many `updates`, spread evenly over the run; afterwards N(0, I).
+    encoder as it was at the last of so many `updates`, spread evenly over the run; afterwards a mixture of so many
+    Gaussian `components`, with diagonal covariances, fitted to the codes.
 
-    Steps of the encoder are held short, as a trust region does. weights: a, b and c, together 1. The mixture is told of
-    the row, so that the loss is no bound on −log p(x); what `evaluate` says is, under N(0, I). Costs one more encoding
-    a step.
+    Steps of the encoder are held short, as a trust region does. weights: a, b and c, together 1. The first mixture is
+    told of the row, so that the loss is no bound on −log p(x); what `evaluate` says is, under the second. Costs one
+    more encoding a step.
     Source: Shenbin et al. 2020 (RecVAE, arXiv:1912.11160), eq. 8; there the encoder of the epoch before.
     """
 
     weights: tuple[float, float, float] = (0.15, 0.75, 0.1)
     updates: int = 24
+    components: int = 10
     mixes = True
 
     def __post_init__(self) -> None:
         fine = len(self.weights) == 3 and min(self.weights) > 0 and abs(sum(self.weights) - 1) < 1e-6
         require(fine, self, "weights", "three shares above 0 that are 1 together")
         require(self.updates >= 1, self, "updates", "1 or more")
+        require(self.components >= 1, self, "components", "1 or more")
 
     def build(self, host: Host) -> PriorModule:
         """The prior of a model."""
-        return _Composite(host.dim, self.weights, self.updates)
+        return _Composite(host.dim, self.components, self.weights, self.updates)

@@ -14,7 +14,9 @@ from ..latents.base import Posterior
 from .base import Host, PriorModule
 
 
-class _Fitted(PriorModule):
+class FittedMixture(PriorModule):
+    """A Gaussian mixture, which a fit to codes makes of the standard normal."""
+
     fitted_afterwards = True
     weights: Tensor
     means: Tensor
@@ -28,6 +30,13 @@ class _Fitted(PriorModule):
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))  # lower Cholesky of each covariance
 
     def log_prob(self, z: Tensor) -> Tensor:
+        if self.diagonal:
+            widths = self.factors.diagonal(dim1=-2, dim2=-1)
+            # Σ ((z − m) / s)² as three products of matrices.
+            square = z.square() @ widths.pow(-2).t() - 2 * z @ (self.means / widths.square()).t()
+            square = square + (self.means / widths).square().sum(-1)
+            constant = widths.log().sum(-1) + 0.5 * math.log(2 * math.pi) * z.shape[-1]
+            return torch.logsumexp(self.weights.log() - 0.5 * square - constant, -1)
         centred = (z.unsqueeze(-2) - self.means).unsqueeze(-1)  # [..., k, d, 1]
         standard = torch.linalg.solve_triangular(self.factors, centred, upper=False).squeeze(-1)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -86,4 +95,4 @@ class Fitted:
 
     def build(self, host: Host) -> PriorModule:
         """The prior of a model."""
-        return _Fitted(host.dim, self.components, self.diagonal)
+        return FittedMixture(host.dim, self.components, self.diagonal)

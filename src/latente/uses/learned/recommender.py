@@ -130,7 +130,7 @@ class Recommend:
 
     linear: bool = True
     power: float = -0.5
-    ridge: float = 400.0
+    ridge: float = 200.0
     relative: float = 0.25
     compare: bool = True
     most: int = 8_000
