@@ -60,12 +60,14 @@ class Gradients:
         self.weights = [p for p in model.parameters() if p.requires_grad]
         on_gpu = next(model.parameters()).is_cuda
         # Layers that add to their weight's gradient where it lies.
-        layers: list[Any] = [m for m in model.modules() if hasattr(m, "in_place")]
+        layers: list[Any] = [
+            m for m in model.modules() if getattr(m, "in_place", None) is not None and m.weight is not None
+        ]
         alone = team.size == 1 and not config.compile and config.dp_epsilon is None and not on_gpu
         for layer in layers:
             layer.in_place = alone
-        self.kept = [layer.weight for layer in layers] if alone else []
-        kept = {id(p) for p in self.kept}
+        self.kept = layers if alone else []
+        kept = {id(layer.weight) for layer in self.kept}
         self.weights = [p for p in self.weights if id(p) not in kept]
         self.parts = 1
         self.private = None if config.dp_epsilon is None else Private(model, self.inner, config, rows, steps)
@@ -122,8 +124,10 @@ class Gradients:
             return self.graphs(self._prepared(batch, noise), self.model.progress, noise)
         for p in self.weights:
             p.grad = None
-        for p in self.kept:
-            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.zero_()
+        for layer in self.kept:
+            if layer.weight.grad is None:
+                layer.weight.grad = torch.zeros_like(layer.weight)
+            layer.clear()
         sums: dict[str, Tensor] = {}
         size = -(-len(batch) // self.parts)
         for start in range(0, len(batch), size):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...parts import part
 from .. import sparse
-from .counts import CountsDist, CountsLikelihood, Sums, coefficient
+from .counts import CountsDist, CountsLikelihood, Sums, aligned, coefficient
 
 # Numbers of a block of rows: 1 MB.
 BLOCK = 1 << 18
@@ -23,31 +23,34 @@ class _LogP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, numbers: Tensor, row: Tensor, column: Tensor, values: Tensor, n: Tensor) -> Any:
-        where = row * numbers.shape[-1] + column
-        flat = numbers.flatten(-2).index_select(-1, where)
-        shares = torch.empty_like(numbers)
+        flat = numbers[..., row, column]
+        shares = aligned(numbers.shape, numbers)
         levels = torch.empty(numbers.shape[:-1], dtype=numbers.dtype, device=numbers.device)
-        lines, out, level = numbers.flatten(0, -2), shares.view(-1, numbers.shape[-1]), levels.view(-1)
+        lines, out, level = numbers.flatten(0, -2), shares.flatten(0, -2), levels.view(-1)
+        highest = torch.empty_like(level)
         for i in range(0, len(lines), block := max(1, BLOCK // lines.shape[1])):
             some, p = lines[i : i + block, :-1], out[i : i + block, :-1]
             top = some.amax(-1, keepdim=True)
             torch.sub(some, top, out=p).exp_()
-            mass = p.sum(-1, keepdim=True)
-            p.div_(mass)
-            level[i : i + block] = (mass.log_() + top)[:, 0]
+            level[i : i + block] = (p.sum(-1, keepdim=True).log_() + top)[:, 0]
+            highest[i : i + block] = top[:, 0]
         found = sparse.by_row(flat * values, row, levels.shape[-1]) - n * levels
-        ctx.save_for_backward(row, where, values, n)
+        # exp(logit − highest) is a share once it is divided by exp(level − highest), which backward does on its way.
+        mass = (levels - highest.view(levels.shape)).exp_()
+        ctx.save_for_backward(row, column, values, n / mass)
         ctx.shares = shares
         return found, numbers[..., -1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, of_last: Tensor) -> Any:
-        row, where, values, n = ctx.saved_tensors
+        row, column, values, n_by_mass = ctx.saved_tensors
         out, ctx.shares = ctx.shares, None
-        out.mul_(-(gradient * n).unsqueeze(-1))
+        out.mul_(-(gradient * n_by_mass).unsqueeze(-1))
         out[..., -1] = of_last
-        out.flatten(-2).index_add_(-1, where, gradient.index_select(-1, row) * values)
+        own = gradient.index_select(-1, row) * values
+        for each, more in zip(out.unbind(0) if out.dim() > 2 else (out,), own.view(-1, len(row)), strict=True):
+            each.index_put_((row, column), more, accumulate=True)
         return out, None, None, None, None
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
@@ -115,7 +115,15 @@ class Stack(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled():
             return _LowPrecision.apply(h, Work(self, len(h), torch.bfloat16, False), *self.weights)
-        for layer, act, skip in zip(self.layers, self.acts, self.skips, strict=True):
+        return self._through(h, len(self.layers))
+
+    def inner(self, h: Tensor) -> Tensor:
+        """What the last layer is given."""
+        return self._through(h, len(self.layers) - 1)
+
+    def _through(self, h: Tensor, number: int) -> Tensor:
+        parts = zip(self.layers, self.acts, self.skips, strict=True)
+        for layer, act, skip in islice(parts, number):
             y = ACTIVATIONS[act].forward(layer(h))
             h = h + y if skip else y
         return h

@@ -18,15 +18,22 @@ class Gather(nn.Module):
     """x @ weight + bias for rows x [b, width] that are sparse, or dense but mostly 0.
 
     in_place: whether its weight's gradient is added to `weight.grad` where that lies, row by row, in place of a new
-    tensor of the weight's size at each step; whoever switches it on sees to it that `weight.grad` is there and 0.
+    tensor of the weight's size at each step; whoever switches it on calls `clear` before each step.
     """
 
     in_place = False
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
+        self.touched: list[Tensor] = []  # rows of the kept gradient that are not 0
         self.weight = nn.Parameter(torch.randn(width, out) / math.sqrt(out))
         self.bias = nn.Parameter(torch.zeros(out))
+
+    def clear(self) -> None:
+        """Make the kept gradient 0 again, where it is not."""
+        for which in self.touched:
+            self.weight.grad.index_fill_(0, which, 0.0)  # type: ignore[union-attr]
+        self.touched = []
 
     def forward(self, x: Tensor) -> Tensor:
         if not sparse.is_sparse(x):
@@ -60,7 +67,11 @@ class _InPlace(torch.autograd.Function):
         which, counts = column.unique_consecutive(return_counts=True)
         ends = F.pad(counts.cumsum(0), (1, 0)).to(column.dtype)
         found = _bags(row, gradient.contiguous(), ends, values[order])
-        ctx.layer.weight.grad.index_add_(0, which, found)
+        layer = ctx.layer
+        if layer.weight.grad is None:  # nobody keeps it here, as after a run
+            return torch.zeros_like(layer.weight).index_add_(0, which, found), None, None, None, None
+        layer.weight.grad.index_add_(0, which, found)
+        layer.touched.append(which.long())
         return None, None, None, None, None
 
 
