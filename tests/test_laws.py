@@ -181,7 +181,7 @@ def test_every_recipe_fits_samples_and_saves(name, data, request, tmp_path):
     ae = Autoencoder(name, dim=3, steps=40, random_state=0)
     if recipe(name).kind is not None and infer(raw) != recipe(name).kind.name:
         with pytest.raises(
-            LatenteError, match=rf"recipe {name!r} is for a {recipe(name).kind.name}.*\n\nhint: --recipe"
+            LatenteError, match=rf"recipe {name!r} is for data of kind '{recipe(name).kind.name}'.*\n\nhint: --recipe"
         ):
             ae.fit(raw)
         return

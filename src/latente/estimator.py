@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, ch
 from torch import Tensor
 
 from . import __version__, atomic, file
-from .errors import ConfigError, DataError, NotFittedError
+from .errors import ConfigError, DataError, ModelFileError, NotFittedError
 from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.counted import Counted
@@ -163,8 +163,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         spec = self._spec(seed)
         if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name:
             raise ConfigError(
-                f"recipe {self._recipe!r} is for a {spec.kind.name}, and these data are of kind {infer(X)!r}",
-                hint="--recipe vae (recipe=)",
+                f"recipe {self._recipe!r} is for data of kind {spec.kind.name!r}, and these are of kind {infer(X)!r}",
+                hint=f"--recipe vae (recipe=), or --kind {spec.kind.name} (kind=) if that is what they are",
             )
         raw = self._raw(X, spec.kind, reset=True)
         if self.recipe == "auto" and self._is_tabular(raw):
@@ -173,6 +173,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
+        if spec.train.dp_epsilon is not None and spec.kind.sparse:
+            raise ConfigError(f"a fit of kind {spec.kind.name!r} cannot be made private", hint="leave --dp-epsilon out")
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
         raw = raw if isinstance(raw, Source) else spec.kind.taken(raw)
@@ -224,7 +226,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _planned(self, X: Any) -> str:
         """The recipe of the kind that data are of, as far as one can see before they are read."""
         kind = getattr(self.kind, "name", self.kind.get("part", "auto") if isinstance(self.kind, dict) else self.kind)
-        if kind == "auto" and isinstance(X, (str, Path)):
+        if kind == "auto" and isinstance(X, Source):
+            kind = X.kind
+        elif kind == "auto" and isinstance(X, (str, Path)):
             kind = whole_kind(X) or kind
         elif kind == "auto" and _has_form(X):
             kind = infer(X)
@@ -633,6 +637,9 @@ def load(path: str | Path) -> Autoencoder:
 
     file.described(describe, name)
     found = file.tensors(data, file.described(sizes, name), name)
+    for key, tensor in found.items():
+        if tensor.dtype.kind == "f" and not key.startswith("use.") and not np.isfinite(tensor).all():
+            raise ModelFileError(f"{name} is damaged: {key} holds what is no number", hint="fit the model anew")
     ae.model_ = file.described(lambda: ae._build(0).eval(), name)
     ae._baseline = baseline.Baseline(found.pop("baseline.mean"), found.pop("baseline.components"))
     beside = {n.removeprefix("use."): found.pop(n) for n in list(found) if n.startswith("use.")}

@@ -29,6 +29,7 @@ FOLDERS = {
     "corruption": "latente.model.corruptions",
     "use": "latente.uses.learned",
 }
+SHOWN = 60  # words that a hint lists
 _CLASSES: dict[tuple[str, str], type] = {}
 _LISTED: set[str] = set()
 
@@ -66,12 +67,13 @@ def find(role: str, name: str) -> type:
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """A hint: the known word nearest to `word`, or all of them."""
+    """A hint: the known word nearest to `word`, or all of them, if they are not too many."""
     known = list(known)
     near = difflib.get_close_matches(str(word), known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(known)}" if known else "there are none"
+    more = f", … ({len(known):,} in all)" if len(known) > SHOWN else ""
+    return f"known: {', '.join(known[:SHOWN])}{more}" if known else "there are none"
 
 
 def to_json(value: Any, nested: bool = False) -> Any:

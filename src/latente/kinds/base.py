@@ -50,6 +50,7 @@ class Kind(ABC):
     role: str
     name: str
     recipe = "vae"  # what `fit` takes for such data unless told otherwise
+    sparse = False  # whether its batches are
 
     @classmethod
     @abstractmethod

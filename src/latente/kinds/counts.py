@@ -22,8 +22,8 @@ from ..parts import part, require
 from .bags import TEXTS, of_texts
 from .base import Built, DataWarning, Kind, Nets, no_committee
 from .counted import Counted
-from .histories import is_histories
-from .interactions import csr_of
+from .histories import csr_matrix, is_histories
+from .interactions import canonical, csr_of
 from .reading_counts import of_anndata, of_frame
 from .selecting import Moments
 from .table import as_frame, from_arrow
@@ -47,6 +47,7 @@ class Counts(Kind):
     """
 
     recipe = "counts"
+    sparse = True
 
     likelihood: Literal[
         "auto", "negative-binomial", "zero-inflated", "multinomial", "log-gaussian", "log-gaussian-isotropic"
@@ -62,9 +63,10 @@ class Counts(Kind):
 
     def __post_init__(self) -> None:
         require(self.most >= 0, self, "most", "0 or more")
-        require(self.usual > 0 and np.isfinite(self.usual), self, "usual", "above 0")
+        require(0 < self.usual < 1e12, self, "usual", "above 0, below 1e12")
         require(len(self.spread) == 2 and bool(np.isfinite(self.spread).all()), self, "spread", "two numbers")
-        fine = len(self.shares) == len(self.names) and all(0 < s <= 1 for s in self.shares)
+        require(len(set(self.names)) == len(self.names), self, "names", "each once")
+        fine = len(self.shares) == len(self.names) and all(1e-30 < s <= 1 for s in self.shares)
         require(fine, self, "shares", "one for each name, above 0, up to 1")
 
     @classmethod
@@ -82,12 +84,15 @@ class Counts(Kind):
         if type(data).__name__ == "AnnData":
             return of_anndata(data, self.layer, _note)
         if isinstance(data, Texts) or (isinstance(data, (list, tuple)) and data and isinstance(data[0], str)):
+            odd = next((i for i, text in enumerate(data) if not isinstance(text, str)), None)
+            if odd is not None:
+                raise DataError(f"item {odd} is {data[odd]!r:.60}, and no text", hint="leave it out, or put '' there")
             return of_texts(list(data))
         data = from_arrow(data)
         if hasattr(data, "columns"):
             return of_frame(as_frame(data), _note)
         if sp.issparse(data) or getattr(data, "ndim", 0) == 2:
-            return Counted(sp.csr_matrix(data))
+            return Counted(csr_matrix(data, "counts are a matrix"))
         raise DataError(
             f"counts are a table, a sparse matrix, AnnData or texts, not a {type(data).__name__}",
             hint="latente.read('cells.h5ad') reads a file",
@@ -123,7 +128,8 @@ class Counts(Kind):
         deviation = float(np.sqrt(max(squares / moments.rows - mean**2, 1e-4)))
         return replace(
             kind,
-            names=tuple(names[i] for i in chosen),
+            # Half of a character cannot be written to a file.
+            names=tuple(names[i].encode("utf-8", "replace").decode() for i in chosen),
             shares=tuple((sums / sums.sum()).tolist()),
             usual=float(max(1.0, np.exp(mean + among))),
             spread=(float(mean + among), deviation),
@@ -132,12 +138,14 @@ class Counts(Kind):
     def to_batch(self, raw: Any) -> Batch:
         raw = self.taken(raw)
         x, names = checked(raw), raw.names or _numbered(raw.shape[1])
+        if not names and not self.texts:
+            raise DataError("these counts have no columns", hint=f"the model's are named like {self.names[0]!r}")
         if names == self.names:
             return Batch(csr_of(x, _compact(x)))
         where = np.array([self.places.get(name, -1) for name in names], np.int64)
         there = np.zeros(len(self.names), bool)
         there[where[where >= 0]] = True
-        if not there.any():
+        if not there.any() and not self.texts:
             raise DataError(
                 f"none of the model's {len(self.names):,} columns is there: it knows {self.names[0]!r}, and these are "
                 f"named like {names[0]!r}",
@@ -160,7 +168,7 @@ class Counts(Kind):
 
     def restore(self, x: Tensor) -> Counted:
         found = sp.csr_matrix(x.detach().cpu().numpy())
-        whole = (found.data == np.rint(found.data)).all()
+        whole = (found.data == np.rint(found.data)).all() and (not found.nnz or found.data.max() < 1 << 31)
         return Counted(found.astype(np.int32) if whole else found, self.names)
 
     def rejoin(self, raw: Any, x: Tensor) -> Counted:
@@ -199,7 +207,8 @@ class Counts(Kind):
     def summary(self) -> list[str]:
         what = "words" if self.texts else "columns"
         top = np.argsort(-np.array(self.shares))[:10]
-        head = f"{len(self.names):,} {what} chosen by {self.selection}, a row has {self.usual:,.0f} counts of them"
+        by = f" chosen by {self.selection}" if self.most else ""
+        head = f"{len(self.names):,} {what}{by}, a row has {self.usual:,.0f} counts of them"
         return [head, f"most of {', '.join(self.names[i] for i in top)}"]
 
     def cell_name(self, index: int) -> str:
@@ -232,9 +241,9 @@ class _Encoder(nn.Module):
 
 def checked(raw: Counted) -> sp.csr_matrix:
     """The matrix of counts, if they are: whole numbers of 0 or more. Raises DataError that says where one is not."""
-    x = raw.counts.tocsr()
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"counts are numbers, not {x.dtype}")
+    if raw.counts.dtype.kind not in "fiub":
+        raise DataError(f"counts are numbers, not {raw.counts.dtype}")
+    x = canonical(raw.counts.tocsr())
     odd = (x.data < 0) | ~np.isfinite(x.data) | (x.data != np.rint(x.data)) if x.dtype.kind == "f" else x.data < 0
     if odd.any():
         at = int(np.flatnonzero(odd)[0])
@@ -244,11 +253,13 @@ def checked(raw: Counted) -> sp.csr_matrix:
         name = raw.names[column] if raw.names else f"column {column}"
         raise DataError(
             f"row {row}, {name}: {x.data[at]:g} is no count (0, 1, 2, …);{where}",
-            hint="give the raw counts: --set kind.layer=counts, if they are in a layer of that name",
+            hint="give the raw counts: --layer counts, if they are in a layer of that name",
         )
-    if x.nnz and x.data.max() > 1 << 24:
-        raise DataError(f"a count of {x.data.max():g} is beyond 16,777,216", hint="check the columns")
-    x.eliminate_zeros()
+    if x.nnz and x.data.max() >= 1 << 24:
+        raise DataError(f"a count of {x.data.max():g}: from 16,777,216 on they are too large", hint="check the columns")
+    if (x.data == 0).any():
+        x = x.copy()
+        x.eliminate_zeros()
     return x
 
 

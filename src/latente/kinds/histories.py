@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ ITEMS = (
 )
 WEIGHTS = ("weight", "rating", "score", "count", "plays", "quantity", "stars")
 TIMES = ("time", "timestamp", "date", "datetime", "unixtime")
+# A weight beyond this is no count of anything.
+HEAVIEST = 1e9
 # What the rows of histories are called.
 USER = "user"
 
@@ -45,9 +48,8 @@ def of_frame(
         users, items, weights = users[there], items[there], weights[there]
     if not len(users):
         raise DataError("found 0 rows of a user and an item", hint="check the file and its header")
-    row, who = pd.factorize(users)
-    column, what = pd.factorize(items)
-    return _counted(row, column, weights, _words(who), _words(what))
+    (row, who), (column, what) = _numbered(users, user), _numbered(items, item)
+    return replace(_counted(row, column, weights, who, what), part=weight)
 
 
 def read_lines(path: Path, note: Callable[[str], None]) -> Counted:
@@ -69,25 +71,33 @@ def read_lines(path: Path, note: Callable[[str], None]) -> Counted:
             f"{path.name} holds no histories", hint="a line a user: USER ITEM ITEM …, or a csv of columns user,item"
         )
     row = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    column, items = pd.factorize(np.array([w for r in rows for w in r], dtype=object))
-    who, names = pd.factorize(np.array(users, dtype=object))
-    return _counted(who[row], column, np.ones(len(column), np.float32), list(names), list(items))
+    column, items = _numbered(pd.Series([w for r in rows for w in r], dtype=object), "item")
+    who, names = _numbered(pd.Series(users, dtype=object), USER)
+    return _counted(who[row], column, np.ones(len(column), np.float32), names, items)
 
 
-def of_lists(lists: Sequence[Iterable[Any]]) -> Counted:
-    """A list of items for each user."""
-    rows = [_words(list(items)) for items in lists]
+def of_lists(lists: Sequence[Any], note: Callable[[str], None] = lambda _: None) -> Counted:
+    """A list of items for each user; None and NaN among them are left out and counted."""
+    odd = next((i for i, one in enumerate(lists) if isinstance(one, str) or not isinstance(one, Iterable)), None)
+    if odd is not None:
+        raise DataError(
+            f"user {odd} of the list is {lists[odd]!r:.60}, and no list of items",
+            hint="[['item a', 'item b']] is one user",
+        )
+    rows = [list(one) for one in lists]
+    flat = pd.Series([w for r in rows for w in r], dtype=object)
     row = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
-    column, items = pd.factorize(np.array([w for r in rows for w in r], dtype=object))
+    there = ~flat.isna().to_numpy()
+    if not there.all():
+        note(f"{int((~there).sum()):,} of {len(there):,} items have no name, and are left out")
+    column, items = _numbered(flat[there], "item")
     users = [str(i) for i in range(len(rows))]
-    return _counted(row, column, np.ones(len(column), np.float32), users, list(items))
+    return _counted(row[there], column, np.ones(len(column), np.float32), users, items)
 
 
 def of_matrix(matrix: Any) -> Counted:
     """A sparse matrix [users, items], both named by their numbers."""
-    x = sp.csr_matrix(matrix)
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"a history is a matrix of numbers, not of {x.dtype}")
+    x = csr_matrix(matrix, "a history is a matrix")
     return Counted(x, tuple(map(str, range(x.shape[1]))), _about(list(map(str, range(x.shape[0])))))
 
 
@@ -117,28 +127,57 @@ def _columns(names: list[str], user: str, item: str, weight: str) -> tuple[str, 
         found[1] = found[1] or rest.pop(0)
     if len({found[0], found[1]}) < 2:
         raise ConfigError(f"user and item are both column {found[0]!r}", hint="--set kind.item=COLUMN")
+    if found[2] in found[:2]:
+        raise ConfigError(f"column {found[2]!r} is the weights' and another's", hint="--set kind.weight=COLUMN")
     return found[0], found[1], found[2]
 
 
 def _weights(column: pd.Series, name: str) -> np.ndarray:
+    if column.dtype.kind == "c":
+        raise DataError(f"column {name!r} holds complex numbers", hint="--set kind.weight=COLUMN")
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    odd = np.flatnonzero(~np.isfinite(numbers) | (numbers < 0))
+    odd = np.flatnonzero(~(numbers <= HEAVIEST) | (numbers < 0))
     if len(odd):
         value = column.iloc[odd[0]]
         shown = repr(value) if isinstance(value, str) else f"{value}"
         raise DataError(
-            f"column {name!r}, row {odd[0]}: a weight is 0 or more, not {shown}",
+            f"column {name!r}, row {odd[0]}: a weight is a number from 0 to {HEAVIEST:.0e}, not {shown}",
             hint="leave the line out, or name another column: --set kind.weight=COLUMN",
         )
     return numbers.astype(np.float32)
 
 
+def csr_matrix(matrix: Any, what: str) -> sp.csr_matrix:
+    """A matrix, dense or sparse, as rows. Raises DataError for one that is not of numbers in two dimensions."""
+    found = matrix if sp.issparse(matrix) else np.asarray(matrix)
+    if found.dtype.kind not in "fiub" or found.ndim != 2:
+        raise DataError(f"{what} of numbers in two dimensions, not of {found.dtype} in {found.ndim}")
+    # What scipy has no sparse form of, half and long doubles, in one that it has.
+    odd = found.dtype.kind == "f" and found.dtype.itemsize not in (4, 8)
+    return sp.csr_matrix(found.astype(np.float64) if odd else found)
+
+
+def _numbered(names: pd.Series, column: str) -> tuple[np.ndarray, list[str]]:
+    """The number of each name, and the names as text, each once. Raises DataError for names that are none."""
+    try:
+        codes, found = pd.factorize(names)
+    except TypeError:
+        odd = next(v for v in names if isinstance(v, (list, dict, set)))
+        raise DataError(f"column {column!r}: {odd!r:.60} is no name", hint="names are words or numbers") from None
+    again, words = pd.factorize(np.array(_words(found), dtype=object))
+    return again[codes], list(words)
+
+
 def _words(names: Any) -> list[str]:
     """Names as text: 3.0, which was a 3 before there was a gap in its column, as "3"."""
-    values = np.asarray(names)
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
-        values = values.astype(np.int64)
-    return [str(v) for v in values.tolist()]
+    return [_word(v) for v in np.asarray(names, dtype=object).tolist()]
+
+
+def _word(name: Any) -> str:
+    if isinstance(name, (float, np.floating)) and float(name).is_integer():
+        name = int(name)
+    # Half of a character cannot be written to a file.
+    return str(name).encode("utf-8", "replace").decode()
 
 
 def _counted(row: np.ndarray, column: np.ndarray, weights: np.ndarray, users: list[str], items: list[str]) -> Counted:

@@ -1,5 +1,6 @@
 """People and what they took: histories of users, each a row over all items."""
 
+import difflib
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..model import sparse
 from ..model.batch import Batch
 from ..model.dists.multinomial import Multinomial
@@ -39,6 +40,7 @@ class Interactions(Kind):
     """
 
     recipe = "recommend"
+    sparse = True
 
     user: str = ""
     item: str = ""
@@ -54,7 +56,8 @@ class Interactions(Kind):
     def __post_init__(self) -> None:
         require(self.rare >= 1, self, "rare", "1 or more")
         require(self.least >= 0, self, "least", "0 or more")
-        require(self.usual > 0 and np.isfinite(self.usual), self, "usual", "above 0")
+        require(0 < self.usual < 1e12, self, "usual", "above 0, below 1e12")
+        require(len(set(self.items)) == len(self.items), self, "items", "each once")
         require(len(self.spread) == 2 and bool(np.isfinite(self.spread).all()), self, "spread", "two numbers")
 
     @classmethod
@@ -71,16 +74,29 @@ class Interactions(Kind):
             return data
         data = from_arrow(data)
         if hasattr(data, "columns"):
-            return histories.of_frame(as_frame(data), self.user, self.item, self.weight, _note)
-        if isinstance(data, (list, tuple)) and data and not isinstance(data[0], (int, float)):
-            alone = all(isinstance(one, str) for one in data)
-            return histories.of_lists([data] if alone else data)
+            found = histories.of_frame(as_frame(data), self.user, self.item, self.weight, _note)
+            if (self.weights or self.least) and not found.part:
+                raise ConfigError(
+                    f"{'weights are' if self.weights else 'a least weight is'} asked for, and no column is known as "
+                    "that of the weights",
+                    hint=f"--set kind.weight=COLUMN; columns: {', '.join(map(str, list(data.columns)[:8]))}",
+                )
+            return found
+        if isinstance(data, (list, tuple)):
+            if not data:
+                raise DataError("this history is empty", hint="['item a', 'item b']")
+            alone = all(isinstance(one, (str, int, float)) for one in data)
+            return histories.of_lists([data] if alone else data, _note)
         if sp.issparse(data) or getattr(data, "ndim", 0) == 2:
             return histories.of_matrix(data)
         raise DataError(
             f"histories are lines of user and item, lists of items, or a sparse matrix, not a {type(data).__name__}",
             hint="[['item a', 'item b']] is one user's",
         )
+
+    @property
+    def read_options(self) -> dict[str, Any]:
+        return {"columns": (self.user, self.item, self.weight)} if self.items else {}
 
     def learn_blocks(self, blocks: Iterable[Any]) -> "Interactions":
         parts = list(blocks)
@@ -94,9 +110,11 @@ class Interactions(Kind):
         n = n[n > 0]
         if len(items) < 2 or len(n) < 2:
             raise DataError(
-                f"found {len(n)} user(s) with something of {len(items)} item(s) (n_samples={len(n)}): there is nothing "
-                "to learn",
-                hint="check the columns: --set kind.user=COLUMN --set kind.item=COLUMN",
+                f"of {x.shape[0]:,} users {len(n):,} have one of {len(items):,} items that are left of {x.shape[1]:,} "
+                f"(n_samples={len(n)}): there is nothing to learn",
+                hint="lower kind.least and kind.rare"
+                if self.least or self.rare > 1
+                else "check the columns: --set kind.user=COLUMN --set kind.item=COLUMN",
             )
         empty = len(raw) - len(n)
         if empty:
@@ -113,17 +131,20 @@ class Interactions(Kind):
 
     def _kept(self, x: sp.csr_matrix) -> sp.csr_matrix:
         """Interactions of at least the least weight, each counting as it should. Raises DataError for a bad weight."""
-        x = x.tocsr().astype(np.float32)
-        if x.nnz and not (np.isfinite(x.data).all() and (x.data >= 0).all()):
-            row = int(np.searchsorted(x.indptr, np.flatnonzero(~(x.data >= 0))[0], side="right") - 1)
-            raise DataError(f"row {row}: a weight is 0 or more, and finite", hint="leave such interactions out")
-        if self.least > 0:
-            x = x.copy()
-            x.data[x.data < self.least] = 0
-        x.eliminate_zeros()
+        x = x.tocsr()
+        x = canonical(x)
+        fine = (x.data >= 0) & (x.data <= histories.HEAVIEST)
+        if not fine.all():
+            row = int(np.searchsorted(x.indptr, np.flatnonzero(~fine)[0], side="right") - 1)
+            most = f"{histories.HEAVIEST:.0e}"
+            raise DataError(f"row {row}: a weight is a number from 0 to {most}", hint="leave such interactions out")
+        if self.least > 0 or (x.data == 0).any():
+            kept = np.where(x.data >= self.least, x.data, 0)
+            x = sp.csr_matrix((kept, x.indices, x.indptr), shape=x.shape, copy=True)
+            x.eliminate_zeros()
         if not self.weights:
-            x = sp.csr_matrix((np.ones_like(x.data), x.indices, x.indptr), shape=x.shape)
-        return x
+            return sp.csr_matrix((np.ones(x.nnz, np.float32), x.indices, x.indptr), shape=x.shape)
+        return x.astype(np.float32)
 
     def to_batch(self, raw: Any) -> Batch:
         raw = self.taken(raw)
@@ -143,12 +164,18 @@ class Interactions(Kind):
         if new and len(new) < len(names):
             count = int((where[x.indices] < 0).sum())
             shown = ", ".join(map(repr, new[:5])) + (", …" if len(new) > 5 else "")
-            _note(f"{len(new):,} item(s) that the model does not know are ignored, {count:,} interactions: {shown}")
+            what = "item is" if len(new) == 1 else "items are"
+            _note(f"{len(new):,} {what} not among the model's, and ignored in {count:,} interactions: {shown}")
         if new and len(new) == len(names):
             raise DataError(
                 f"the model knows none of these {len(new):,} items, such as {new[0]!r}",
-                hint=f"its items are named like {self.items[0]!r}",
+                hint=self.near(new[0]),
             )
+
+    def near(self, name: str) -> str:
+        """A hint at what an item may be called."""
+        found = difflib.get_close_matches(name, self.items, n=1)
+        return f"did you mean {found[0]!r}?" if found else f"its items are named like {self.items[0]!r}"
 
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         return replace(batch, x=sparse.with_values(batch.x, sparse.parts(batch.x)[2].float()))
@@ -218,9 +245,19 @@ class _Encoder(nn.Module):
         return self.body(self.features(batch))
 
 
+def canonical(x: sp.csr_matrix) -> sp.csr_matrix:
+    """The rows with each column once, in order; the caller's matrix stays as it is."""
+    if x.has_canonical_format:
+        return x
+    wide = np.float64 if x.dtype.kind == "f" else np.int64
+    found = sp.csr_matrix((x.data.astype(wide), x.indices.copy(), x.indptr.copy()), shape=x.shape)
+    found.sum_duplicates()
+    return found
+
+
 def csr_of(x: sp.csr_matrix, dtype: Any) -> Tensor:
     """A matrix of scipy as sparse rows of torch."""
-    x.sort_indices()
+    x = x if x.has_sorted_indices else x.sorted_indices()
     return sparse.csr(
         torch.from_numpy(x.indptr.astype(np.int32)),
         torch.from_numpy(x.indices.astype(np.int32)),

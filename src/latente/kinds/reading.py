@@ -26,6 +26,7 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 from .counted import Counted
+from .histories import of_frame as of_lines
 from .histories import of_matrix, read_lines
 from .pictures import Pictures, Shape, from_array
 from .reading_arrays import Stored, idx_ndim, mapped, read_arrays, read_idx
@@ -112,6 +113,7 @@ def read(
     text_col: str = "",
     grid: int = 4,
     layer: str = "auto",
+    columns: tuple[str, str, str] | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> "pd.DataFrame | np.ndarray | Pictures | Texts | Tunes | Counted":
     """The data in a file or folder; `note` is told what a reader should know about how they were read.
@@ -131,7 +133,8 @@ def read(
     a quarter note; of a .json file that holds several parts, FILE.json:PART is one.
 
     Counts in an .h5ad file are of its `layer`: "X", "raw", the name of a layer, or "auto", the first of them that holds
-    counts. Of a table of kind "counts" the columns of numbers are counts, and the others are kept beside them.
+    counts. Of a table of kind "counts" the columns of numbers are counts, and the others are kept beside them. A table
+    of kind "interactions" is its lines, unless its `columns` of user, item and weight are given ("": by usual names).
 
     Raises DataError for data that cannot be read or are of another kind, ConfigError for an
     option that cannot be, ResourceError if the data exceed the memory.
@@ -141,7 +144,7 @@ def read(
         place, form = located(path, kind, header, shape)
         raw: Any
         if kind == "interactions":
-            return _histories(place, form, header, delimiter, note)
+            return _histories(place, form, header, delimiter, columns, note)
         if form == "counts":
             return read_counts(place, layer=layer, note=note)
         if kind == "counts":
@@ -232,7 +235,12 @@ def _counted(
 
 
 def _histories(
-    place: Path, form: Form, header: str, delimiter: str | None, note: Callable[[str], None]
+    place: Path,
+    form: Form,
+    header: str,
+    delimiter: str | None,
+    columns: tuple[str, str, str] | None,
+    note: Callable[[str], None],
 ) -> "Counted | pd.DataFrame":
     """Histories of users: a table of lines, a text with a line a user, a sparse matrix."""
     if form == "text" and place.is_file():
@@ -245,7 +253,7 @@ def _histories(
             hint="they are read from tables of user and item, .txt with a line a user, .npz of a sparse matrix",
         )
     table: Any = read(place, "table", header=header, delimiter=delimiter, note=note)
-    return table
+    return table if columns is None else of_lines(table, *columns, note)
 
 
 def apart(path: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], str | None]:

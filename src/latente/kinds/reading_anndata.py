@@ -121,8 +121,7 @@ def of_layer(layers: list[Layer], wanted: str, name: str, note: Note) -> tuple[L
         seen.append(f"{one.part} {what}")
     raise DataError(
         f"{name} holds no counts: {'; '.join(seen)}",
-        hint=f"keep the raw counts in layers['counts'], or take one as it is: --layer "
-        f"{layers[0].part.removeprefix('layers/')}",
+        hint="a model of counts needs them: keep the raw ones in layers['counts']",
     )
 
 

@@ -1,5 +1,6 @@
 """What is asked of counts: genes that differ between groups, genes that are missing, codes back in the cells' file."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder, _seed
+from ..kinds.base import DataWarning
 from ..kinds.counted import Counted
 from ..kinds.counts import Counts
 from ..kinds.writing_counts import write_back
@@ -20,8 +22,8 @@ from ..parts import nearest
 
 # Neighbours of each cell in the graph, as scanpy has it; cells beyond which it is left to a tool for that.
 NEIGHBOURS, MOST = 15, 200_000
-# Pairs of cells that are decoded at once.
-PAIRS = 500
+# Pairs of cells that are decoded at once, and in all, at the most.
+PAIRS, PAIRS_MOST = 500, 1_000_000
 
 
 def differential(
@@ -32,11 +34,17 @@ def differential(
     if by not in raw.about.columns:
         known = ", ".join(map(str, raw.about.columns[:8])) or "none"
         raise ConfigError(f"there is no column {by!r} beside the counts", hint=f"columns: {known}")
-    if change <= 0 or samples < 2:
-        raise ConfigError(f"change must be above 0 and samples 2 or more, not {change} and {samples}")
-    groups = raw.about[by].map(_word).to_numpy()
-    first = _members(groups, a, by)
-    second = ~first if b is None else _members(groups, b, by)
+    if not change > 0:
+        raise ConfigError(f"change must be above 0, not {change}", hint="--change 0.5")
+    if not isinstance(samples, (int, np.integer)) or not 2 <= samples <= PAIRS_MOST:
+        raise ConfigError(f"samples must be a whole number from 2 to {PAIRS_MOST:,}, not {samples!r}")
+    unlabelled = raw.about[by].isna().to_numpy()
+    if unlabelled.any():
+        note = f"{int(unlabelled.sum()):,} rows have no {by!r}, and are in neither group"
+        warnings.warn(note, DataWarning, stacklevel=4)
+    groups = np.array([_word(v) for v in raw.about[by]], dtype=object)
+    first = _members(groups, a, by) & ~unlabelled
+    second = (~first if b is None else _members(groups, b, by)) & ~unlabelled
     if not second.any():
         raise DataError(f"column {by!r} has no row beside those of {a!r}", hint="--against GROUP")
     rng, generator = np.random.default_rng(_seed(seed)), torch.Generator().manual_seed(_seed(seed))
@@ -53,8 +61,9 @@ def differential(
             more += (fold > change).double().sum(0)
             less += (fold < -change).double().sum(0)
             total += torch.stack([s.double().sum(0) for s in shares])
-    x = ae.schema_.to_batch(raw).x
-    plain = [_plain(kind, x, mask) for mask in (first, second)]
+    batch = kind.to_batch(raw)
+    there = np.ones(len(kind.names), bool) if batch.observed is None else batch.observed[0].numpy()
+    plain = [_plain(kind, batch.x, mask) for mask in (first, second)]
     means = (total / samples * kind.usual).numpy()
     found = pd.DataFrame(
         {
@@ -69,6 +78,8 @@ def differential(
             "seen_other": plain[1][1],
         }
     )
+    # What was not looked at in these cells says nothing without the model.
+    found.loc[~there, ["raw_log2_fold", "seen", "seen_other"]] = np.nan
     order = np.argsort(-np.maximum(found.p_higher, found.p_lower) - 1e-6 * found.log2_fold.abs(), kind="stable")
     return found.iloc[order].reset_index(drop=True)
 

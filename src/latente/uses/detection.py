@@ -13,7 +13,9 @@ from ..kinds.columns import Column, to_numbers
 from ..kinds.series import Series
 from ..kinds.sources import Read, Source
 from ..kinds.table import Table, as_frame
+from ..model import sparse
 from ..model.batch import Batch
+from ..model.dists.base import as_mask
 from .learned import calibration
 from .learned.anomaly import FEWEST, Anomaly, Detector, Scored, features, kept, observed_features
 from .reasons import named
@@ -50,9 +52,9 @@ def detector_of(ae: Autoencoder, normal: Any = None, score: str = "auto") -> Det
 
 def joined(parts: list[Batch]) -> Batch:
     """Batches as one."""
-    masks = [torch.ones_like(b.x, dtype=torch.bool) if b.observed is None else b.observed for b in parts]
+    masks = [as_mask(b) for b in parts]
     whole = all(b.observed is None for b in parts)
-    return Batch(torch.cat([b.x for b in parts]), None if whole else torch.cat(masks))
+    return Batch(sparse.joined([b.x for b in parts]), None if whole else torch.cat(masks))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

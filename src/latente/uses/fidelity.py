@@ -22,6 +22,8 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
+from ..model import sparse
+from ..model.dists.base import as_mask
 
 # Components of the space: what is beyond them in pictures is mostly noise, and k-nearest-neighbour balls need few.
 COMPONENTS = 64
@@ -209,9 +211,10 @@ def _drawn(ae: Autoencoder, data: Any, n: int, rng: np.random.Generator) -> tupl
     """
     keys, x, observed = np.empty(0), torch.empty(0), torch.empty(0, dtype=torch.bool)
     for batch in ae.batches(data):
-        seen = torch.ones_like(batch.x, dtype=torch.bool) if batch.observed is None else batch.observed
+        seen = as_mask(batch)
         keys = np.concatenate([keys, rng.random(len(batch))])
-        x, observed = (torch.cat([a, b]) if len(a) else b for a, b in ((x, batch.x * seen), (observed, seen)))
+        own = sparse.dense(batch.x) * seen
+        x, observed = (torch.cat([a, b]) if len(a) else b for a, b in ((x, own), (observed, seen)))
         if len(keys) > 2 * n:
             keys, x, observed = _least(keys, n, x, observed)
     _, x, observed = _least(keys, n, x, observed)

@@ -80,6 +80,8 @@ def fill(ae: Autoencoder, data: Any, rounds: int) -> Any:
     raw = ae.rows(data)
     if cells.of_counts(ae):
         return cells.impute(ae, raw)
+    if ae.schema_.sparse:
+        raise ConfigError("histories have no gaps to fill", hint="latente recommend says what may come next")
     found = _joined(ae, raw, torch.cat([expected(ae, batch, rounds) for batch in ae.prepared(raw)]))
     return to_arrow(found, data.schema) if is_arrow(data) else found
 

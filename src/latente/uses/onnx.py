@@ -63,6 +63,11 @@ def write_graphs(ae: Autoencoder, place: Path) -> dict[str, Any]:
             "a table's chain draws its columns one after the other, which a graph of one pass has no form for",
             hint="fit with --recipe vae",
         )
+    if ae.schema_.sparse:
+        raise ConfigError(
+            "counts and histories stay sparse on their way through the nets, which a graph has no form for",
+            hint="the model file is data alone: latente.load reads it anywhere",
+        )
     if isinstance(ae.schema_, Sequences):
         raise ConfigError(
             "texts and tunes are read and written in steps, which a graph of one pass has no form for",

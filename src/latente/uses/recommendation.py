@@ -1,5 +1,6 @@
 """Recommendations for people from their histories, and what they are worth."""
 
+import csv
 import os
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from ..kinds.interactions import Interactions
 from ..model import sparse
 from ..model.batch import Batch
 from ..model.estimates import bounds
-from ..parts import nearest as likely
 from . import ranking
 from .learned.recommender import Recommender
 
@@ -29,16 +29,17 @@ FIGURES = ("ndcg100", "recall20", "recall50")
 
 def recommend(ae: Autoencoder, history: Any, k: int, by: str, why: int, seen: bool) -> pd.DataFrame:
     """See `latente.recommend`."""
-    if k < 1:
-        raise ConfigError(f"k must be 1 or more, not {k}", hint="-k 20")
-    if why < 0:
-        raise ConfigError(f"why must be 0 or more, not {why}", hint="--why 3")
-    use, kind, raw = _recommender(ae), _kind(ae), ae.rows(_given(history))
+    for name, value, least in (("k", k, 1), ("why", why, 0)):
+        if not isinstance(value, (int, np.integer)) or value < least:
+            raise ConfigError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    use, kind, raw = _recommender(ae), _kind(ae), ae.rows(_given(_kind(ae), history))
+    if not len(raw):
+        raise DataError("found 0 rows", hint="check the file, or the filter before it")
     batch = kind.to_batch(raw)
     empty = int((sparse.lengths(batch.x) == 0).sum())
     if empty:
         warnings.warn(
-            f"{empty:,} of {len(batch):,} users have no item that the model knows: what they get is what most take",
+            f"{empty:,} of {len(batch):,} users took nothing that the model knows, and get what most people take",
             DataWarning,
             stacklevel=4,
         )
@@ -110,7 +111,7 @@ def similar(ae: Autoencoder, item: str, k: int) -> pd.DataFrame:
     """
     kind = _kind(ae)
     if item not in kind.places:
-        raise DataError(f"the model knows no item {item!r}", hint=likely(item, kind.items))
+        raise DataError(f"the model knows no item {item!r}", hint=kind.near(item))
     if not 1 <= k < len(kind.items):
         raise ConfigError(f"k must be from 1 to {len(kind.items) - 1:,}, not {k}", hint="-k 5")
     single = sp.identity(len(kind.items), np.float32, "csr")
@@ -165,13 +166,18 @@ def _parts(batch: Batch) -> Iterator[tuple[int, Batch]]:
     return ((i, batch.rows(slice(i, i + ROWS))) for i in range(0, len(batch), ROWS))
 
 
-def _given(history: Any) -> Any:
-    """A history from the command line: a file, or names with commas between them."""
-    if isinstance(history, str) and not os.path.exists(history):
-        if os.sep in history or history.lower().endswith((".csv", ".txt", ".tsv", ".parquet", ".npz", ".arrow")):
-            return history  # whose absence the reader explains
-        return [name.strip() for name in history.split(",") if name.strip()]
-    return history
+def _given(kind: Interactions, history: Any) -> Any:
+    """A history from the command line: a file, an item, or items with commas between them, in quotes where they have
+    commas of their own.
+    """
+    if not isinstance(history, str) or os.path.exists(history):
+        return history
+    if history in kind.places:
+        return [history]
+    if os.sep in history or history.lower().endswith((".csv", ".txt", ".tsv", ".parquet", ".npz", ".arrow")):
+        return history  # whose absence the reader explains
+    found = next(csv.reader([history], skipinitialspace=True), [])
+    return [name.strip() for name in found if name.strip()]
 
 
 def _recommender(ae: Autoencoder) -> Recommender:

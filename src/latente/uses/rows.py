@@ -102,7 +102,7 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
         return sounding(found, steps) if kind == "music" else found
     if kind == "music":
         return sounding(tunes_of(data), steps)
-    if kind in ("series", "text"):
+    if kind in ("series", "text", "interactions", "counts"):
         return data
     if isinstance(data, pd.Series):
         return data.to_frame().T
@@ -113,7 +113,14 @@ def row_of(data: Any, kind: str, options: dict[str, Any], steps: int = 1) -> Any
 
 
 def places(ae: Autoencoder, data: Any) -> pd.DataFrame:
-    """Of windows of tunes the tune (its name, or number) and the step at which each begins; of other rows no column."""
+    """Of windows of tunes the tune (its name, or number) and the step at which each begins; of histories the user, of
+    cells their names, where they have some; of other rows no column.
+    """
+    if ae.schema_.sparse:
+        raw = ae.rows(data)
+        index = raw.about.index if isinstance(raw, Counted) else pd.RangeIndex(0)
+        name = "user" if ae.schema_.name == "interactions" else "row"
+        return pd.DataFrame() if isinstance(index, pd.RangeIndex) else pd.DataFrame({name: index.astype(str)})
     if not isinstance(ae.schema_, Music):
         return pd.DataFrame()
     tune, step = ae.schema_.where(ae.rows(data))

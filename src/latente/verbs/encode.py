@@ -22,7 +22,7 @@ def encode(
     deviations: Annotated[bool, "the posterior's standard deviations too, as s0, s1, …"] = False,
 ) -> "pd.DataFrame":
     """Codes of rows: the posterior means, one column a latent dimension: z0, z1, …  [rows, dim]; of tunes before them
-    which tune a window is of, and the step at which it begins.
+    which tune a window is of, and the step at which it begins; of histories the user, of cells their names (row).
 
     An .h5ad file can be written to an .h5ad file (-o): a copy with codes in obsm["X_latente"], a graph of the 15
     nearest neighbours under the key "latente" (sc.tl.leiden(adata, neighbors_key="latente")), and
@@ -35,6 +35,12 @@ def encode(
     from ..uses.rows import places
 
     model._require_fitted()
+    part = getattr(data, "part", False)
+    if model.schema_.sparse:  # read once: what the rows are called comes with them
+        from ..kinds.sources import Read, Source
+
+        raw = model.rows(data)
+        data = raw if isinstance(raw, Source) else Read(raw)
     where = places(model, data)
     mean, stddev = model.encode(data)
     frame = pd.DataFrame(mean, columns=[f"z{i}" for i in range(mean.shape[1])])
@@ -43,5 +49,5 @@ def encode(
     if clusters:
         from ..uses.neighbours import grouped
 
-        frame["cluster"] = grouped(mean, clusters, seed, getattr(data, "part", False))
+        frame["cluster"] = grouped(mean, clusters, seed, part)
     return pd.concat([where, frame], axis=1)

@@ -88,6 +88,13 @@ def evaluate(
     from ..uses import evaluation, neighbours, recommendation
 
     if recommendation.recommends(model):
+        if ais or rate_distortion or fidelity or training is not None:
+            from ..errors import ConfigError
+
+            raise ConfigError(
+                "a recommender is judged by its lists alone",
+                hint="leave out --ais, --rate-distortion, --fidelity, --training",
+            )
         return recommendation.evaluate(model, data, seed)
     tokens = neighbours.of_tokens(model)
     if target is not None or (training is not None and not tokens):

@@ -43,8 +43,8 @@ class Sums:
         """Sums of new rows: whole, 1 or more; all together distributed as those of the data. [...]"""
         u = torch.rand(self.mean.shape, generator=generator, device=self.mean.device)
         noise = _between(u, torch.linspace(0, 1, QUANTILES, device=u.device), self.noise)
-        # exp(17) is the largest count that float32 still tells apart.
-        return _between(self.mean + noise, self.found, self.real).clamp(max=17).exp().round().clamp(min=1)
+        # exp(30) is beyond all data, and a number.
+        return _between(self.mean + noise, self.found, self.real).clamp(max=30).exp().round().clamp(min=1)
 
 
 def _between(x: Tensor, at: Tensor, values: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class CountsLikelihood(Likelihood, ABC):
         self.cells_shape = (each * shape[0],)
         self.out_shape = (each * shape[0] + 1,)
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.register_buffer("usual", torch.ones(()))
+        self.register_buffer("usual", torch.ones(()), persistent=False)
         normal = torch.special.ndtri(torch.linspace(0, 1, QUANTILES).clamp(1e-3, 1 - 1e-3))
         for name in ("noise", "found", "real"):
             self.register_buffer(name, normal.clone())
@@ -230,8 +230,8 @@ def aligned(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def coefficient(row: Tensor, values: Tensor, total: Tensor) -> Tensor:
-    """log(n! / Π x_j!) of each row, whose sum is n. [b]"""
+    """log(n! / Π x_j!) of each row, whose sum is n: float64, since its terms are large and cancel others. [b]"""
+    whole = torch.special.gammaln(total.double() + 1)
     if bool((values == 1).all()):
-        return torch.special.gammaln(total + 1)
-    each = torch.special.gammaln(values.float() + 1)
-    return torch.special.gammaln(total + 1) - sparse.by_row(each, row, len(total))
+        return whole
+    return whole - sparse.by_row(torch.special.gammaln(values.double() + 1), row, len(total))

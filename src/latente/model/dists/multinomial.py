@@ -34,7 +34,7 @@ class _LogP(torch.autograd.Function):
             torch.sub(some, top, out=p).exp_()
             level[i : i + block] = (p.sum(-1, keepdim=True).log_() + top)[:, 0]
             highest[i : i + block] = top[:, 0]
-        found = sparse.by_row(flat * values, row, levels.shape[-1]) - n * levels
+        found = sparse.by_row(flat.double() * values, row, levels.shape[-1]) - n.double() * levels
         # exp(logit − highest) is a share once it is divided by exp(level − highest), which backward does on its way.
         mass = (levels - highest.view(levels.shape)).exp_()
         ctx.save_for_backward(row, column, values, n / mass)
@@ -45,7 +45,7 @@ class _LogP(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, of_last: Tensor) -> Any:
         row, column, values, n_by_mass = ctx.saved_tensors
-        out, ctx.shares = ctx.shares, None
+        out, ctx.shares, gradient = ctx.shares, None, gradient.to(ctx.shares.dtype)
         out.mul_(-(gradient * n_by_mass).unsqueeze(-1))
         out[..., -1] = of_last
         own = gradient.index_select(-1, row) * values
@@ -77,13 +77,16 @@ class MultinomialDist(CountsDist):
         n = x.sum(-1, keepdim=True)
         # n! belongs to the whole row: each count has its share of it.
         share = torch.special.gammaln(n + 1) / n.clamp(min=1)
-        found = torch.special.xlogy(x, logits.softmax(-1)) + x * share - torch.special.gammaln(x + 1)
+        logs = logits.log_softmax(-1)
+        logs = logs if observed is None else logs.masked_fill(~observed, 0.0)
+        found = x * logs + x * share - torch.special.gammaln(x + 1)
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
     def whole(self, x: Tensor, n: Tensor) -> Tensor:
         row, column, values = sparse.entries(x)
         found, mean = _LogP.apply(self.numbers, row, column, values, n)
-        return found + coefficient(row, values, n) + replace(self.sums, mean=mean).log_prob(n)
+        whole = (found + coefficient(row, values, n)).to(mean.dtype)
+        return whole + replace(self.sums, mean=mean).log_prob(n)
 
     @property
     def mean(self) -> Tensor:

@@ -39,8 +39,10 @@ class _LogP(torch.autograd.Function):
         found = -(torch.log1p(ratio) @ theta)
         where = row * logits.shape[-1] + column
         each, own = mu.flatten(-2).index_select(-1, where), theta[column]
-        there = _gammaln(values + own) - _gammaln(theta)[column] - _gammaln(values + 1)
-        there = there + values * (each.clamp(min=1e-30).log() - (own + each).log())
+        # In float64, where large terms cancel.
+        wide = values.double()
+        there = _gammaln(wide + own) - _gammaln(theta)[column] - _gammaln(wide + 1)
+        there = there + wide * (each.clamp(min=1e-30).log() - (own + each).log())
         found += sparse.by_row(there, row, found.shape[-1])
         ctx.save_for_backward(shares, ratio, theta, row, column, where, values, total)
         return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...errors import ConfigError, DataError
 from ...kinds.interactions import Interactions
 from ...model import sparse
 from ...model.batch import Batch
@@ -30,6 +30,8 @@ WAYS = ("both", "net", "linear", "ease", "popularity")
 TRIED, USUAL = (0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0), 8.0
 # Ridge of the plain EASE that stands beside: what its author takes for such data (Steck 2019, sec. 4).
 EASE = 500.0
+# The largest number of a float16.
+HALF = 65_504.0
 # Users whose products are added up at a time; held-out users that the weight is chosen on, at the most.
 USERS, CHOSEN_ON = 20_000, 2_000
 
@@ -154,7 +156,7 @@ class Recommend:
         which = np.sort(np.argsort(-users, kind="stable")[: self.most]).astype(np.int32)
         few, none = x[:, which].tocsr(), np.zeros((0, 0), np.float16)
         linear = self.weights(few) if self.linear else none
-        ease = closed_form(products(few), EASE, 0.0) if self.compare else none
+        ease = closed_form(products(few), EASE * _size(few), 0.0) if self.compare else none
         found = Recommender(users, which, linear, ease, USUAL if self.linear else 0.0)
         if feed.held_out is None:
             return found
@@ -165,7 +167,7 @@ class Recommend:
         n = np.asarray(x.sum(1), np.float64).ravel()
         by_user = np.where(n > 0, np.maximum(n, 1e-9) ** self.power, 0.0)
         by_user *= (n > 0).sum() / max(by_user.sum(), 1e-30)  # one, on average
-        return closed_form(products(x, by_user), self.ridge, self.relative)
+        return closed_form(products(x, by_user), self.ridge * _size(x), self.relative)
 
     def _chosen(self, found: Recommender, ae: "Autoencoder", rows: Batch, seed: int) -> Recommender:
         """With the weight that is best on these users, and what all ways are worth on them."""
@@ -201,17 +203,26 @@ class Recommend:
         found = Recommender(
             **{name: tensors[name] for name in ("popularity", "which", "linear", "ease")},
             weight=float(document["weight"]),
-            held_out=dict(document["held_out"]),
+            held_out=document["held_out"],
         )
+        if not isinstance(found.held_out, dict) or isinstance(document["weight"], bool):
+            raise ValueError("what it says of its held-out users is no table of figures")
         items, m = len(ae.schema_.items), len(found.which)  # type: ignore[attr-defined]
         fine = found.popularity.shape == (items,) and found.which.shape == (m,) and np.isfinite(found.weight)
         fine = fine and found.which.dtype == np.int32 and (np.diff(found.which) > 0).all()
         fine = fine and (m == 0 or (found.which[0] >= 0 and found.which[-1] < items))
         for matrix in (found.linear, found.ease):
             fine = fine and matrix.dtype == np.float16 and matrix.shape in ((0, 0), (m, m))
+            fine = fine and bool(np.isfinite(matrix).all())
+        fine = fine and bool(np.isfinite(found.popularity).all()) and 0 <= found.weight <= 1e6
         if not fine:
             raise ValueError("what it says of items does not go with the items that it names")
         return found
+
+
+def _size(x: sp.csr_matrix) -> float:
+    """The mean square of what is there, 1 where each item counts once: ridges are in its units."""
+    return float(np.square(x.data, dtype=np.float64).mean()) if x.nnz else 1.0
 
 
 def products(x: sp.csr_matrix, weights: np.ndarray | None = None) -> np.ndarray:
@@ -231,9 +242,18 @@ def closed_form(g: np.ndarray, ridge: float, relative: float) -> np.ndarray:
     """
     diagonal = np.arange(len(g))
     g[diagonal, diagonal] += ridge + relative * g[diagonal, diagonal]
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(torch.from_numpy(g)))
+    factor, wrong = torch.linalg.cholesky_ex(torch.from_numpy(g))
+    more = 1e-9 * float(g.diagonal().max())
+    while int(wrong):  # items that are all but the same, or weights of millions: float32 does not tell them apart
+        if not np.isfinite(more):
+            raise DataError("the products of items are no numbers", hint="--set kind.weights=false")
+        wide = torch.from_numpy(g).double()
+        wide.diagonal().add_(more)
+        factor, wrong = torch.linalg.cholesky_ex(wide)
+        more *= 10
+    inverse = torch.cholesky_inverse(factor)
     inverse.div_(-inverse.diagonal().clone()).fill_diagonal_(0.0)
-    return inverse.half().numpy()
+    return inverse.clamp(-HALF, HALF).half().numpy()
 
 
 def _matrix(x: Tensor) -> sp.csr_matrix:
