@@ -405,3 +405,99 @@ def test_the_real_bladder_cells_are_told_apart():
     z, y = ae.transform(found), found.about["Y"].to_numpy()
     accuracy = KNeighborsClassifier(15).fit(z[::2], y[::2]).score(z[1::2], y[1::2])
     assert accuracy > 0.75  # the commonest type is 26 % of them
+
+
+# ── what trials found ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_count_that_is_given_in_pieces_is_their_sum_and_the_callers_stays(model):
+    x = np.zeros((2, GENES))
+    x[0, [1, 3]], x[1, 0] = [2, 1], 3
+    pieces = sp.csr_matrix((np.array([200, 200, 1, 3, 0], np.uint8), [1, 1, 3, 0, 5], [0, 3, 5]), shape=(2, GENES))
+    whole = sp.csr_matrix(np.where(x == 2, 400, x).astype(int))
+    a, b = (model.score_samples(Counted(m, model.schema_.names)) for m in (pieces, whole))
+    assert np.array_equal(a, b)
+    assert pieces.nnz == 5
+    halves = sp.csr_matrix((np.full(4, 0.5), [1, 1, 3, 3], [0, 4]), shape=(1, GENES))
+    assert Counts().learn(sp.vstack([halves, whole.astype(float)]).tocsr()).names == ("c0", "c1", "c3")
+
+
+def test_read_only_counts_are_read(raw):
+    x = raw.counts.copy()
+    x.data[:3] = 0
+    for array in (x.data, x.indices, x.indptr):
+        array.setflags(write=False)
+    assert len(Counts().learn(Counted(x, raw.names)).names) == GENES
+
+
+@pytest.mark.parametrize("data", [np.array([["a", "b"]]), np.array([[1, None]], object)], ids=["words", "objects"])
+def test_a_matrix_of_words_is_refused(data):
+    with pytest.raises(DataError, match="counts are a matrix of numbers"):
+        Counts().learn(data)
+
+
+def test_half_precision_counts_are_counts():
+    x = np.random.default_rng(0).integers(0, 4, (9, 5))
+    assert Counts().learn(x.astype(np.float16)).shares == Counts().learn(x).shares
+
+
+def test_no_columns_no_words_and_no_text_are_told_apart(model):
+    with pytest.raises(DataError, match="these counts have no columns"):
+        model.transform(sp.csr_matrix((3, 0)))
+    with pytest.raises(DataError, match="item 1 is 5, and no text"):
+        Counts().learn(["cat", 5])
+    texts = lt.Autoencoder(kind="counts", random_state=0, settings={**SMALL, "train.unplanned": [1, 2]})
+    texts.fit(["cat dog bird", "dog fish", "cat cat fish bird", "bird"] * 5)
+    assert np.isfinite(texts.transform(["! ?", "1"])).all()
+
+
+def test_large_sums_lose_no_nats():
+    from latente.model.dists.counts import coefficient
+
+    n, x = 20_000_000.0, torch.tensor([12_000_000.0, 8_000_000.0])
+    found = coefficient(torch.tensor([0, 0]), x, torch.tensor([n]))
+    from scipy.special import gammaln
+
+    assert found.item() == pytest.approx(gammaln(n + 1) - gammaln(x.numpy().astype(float) + 1).sum(), abs=1e-3)
+
+
+def test_genes_that_were_not_looked_at_say_nothing_and_unlabelled_cells_are_in_no_group(model, raw):
+    about = raw.about.assign(type=raw.about["type"].astype(object))
+    about.iloc[:10, 0] = np.nan
+    less = Counted(raw.counts[:, 5:], raw.names[5:], about)
+    with pytest.warns(DataWarning, match="10 rows have no 'type'|5 of the model's"):
+        found = lt.differential(model, less, by="type", group="t1", samples=50).set_index("name")
+    assert found.loc["gene 0", ["seen", "raw_log2_fold"]].isna().all()
+    assert found.loc["gene 9", ["seen", "raw_log2_fold"]].notna().all()
+    with pytest.raises(ConfigError, match="samples must be a whole number"):
+        lt.differential(model, raw, by="type", group="t1", samples=50.5)
+
+
+def test_counts_go_through_detect_and_fidelity_or_are_refused(model, raw, tmp_path):
+    found = lt.evaluate(model, raw, samples=2, fidelity=True, quiet=True)["fidelity"]
+    assert np.isfinite([v for v in found.values() if isinstance(v, float)]).all()
+    assert len(lt.detect(model, raw[:50], normal=raw[50:300], every=True)) == 50
+    with pytest.raises(ConfigError, match="sparse on their way"):
+        lt.export(model, output=tmp_path / "x.onnx")
+
+
+def test_more_cells_than_go_through_at_once_are_evaluated(model):
+    many = tissue(1100, seed=9)
+    found = lt.evaluate(model, many, samples=1, ais=2, ais_steps=4, quiet=True)
+    assert found["rows"] == 1100
+    assert np.isfinite(found["check"]["ais_nll"])
+
+
+def test_a_schema_that_names_a_gene_twice_is_refused():
+    with pytest.raises(ConfigError, match="names"):
+        Counts(names=("a", "a"), shares=(0.5, 0.5))
+
+
+def test_a_mask_leaves_numbers_in_the_gradient():
+    from latente.model.dists.multinomial import Multinomial
+
+    x = torch.tensor([[3.0, 0.0, 2.0]])
+    params = torch.zeros(1, 1, 4).requires_grad_()
+    px = Multinomial().build((3,))(params)
+    px.seen(x, torch.tensor([[True, True, False]])).sum().backward()
+    assert torch.isfinite(params.grad).all()

@@ -380,3 +380,152 @@ def test_the_command_line_fits_recommends_and_evaluates(tmp_path, taken):
 def test_a_matrix_that_is_not_of_numbers_is_refused():
     with pytest.raises(DataError, match="matrix of numbers"):
         of_matrix(sp.csr_matrix(np.array([[1 + 2j]])))
+
+
+# ── what trials found ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_names_that_read_alike_are_one_item_and_none_is_no_item():
+    frame = pd.DataFrame({"user": [1, 2, 3, 3], "item": np.array([1, "1", 1.0, "x"], dtype=object)})
+    assert of_frame(frame, "", "", "").names == ("1", "x")
+    notes = []
+    found = of_lists([[1.0, None], [float("nan"), "b"]], notes.append)
+    assert found.names == ("1", "b")
+    assert notes == ["2 of 4 items have no name, and are left out"]
+    assert "?" in of_lists([["\ud800", "b"]]).names  # half of a character cannot be written
+
+
+@pytest.mark.parametrize("bad", [[None, ["a"]], [["a"], 5], [["a"], "bc"]], ids=str)
+def test_a_list_that_is_no_history_is_named(bad):
+    with pytest.raises(DataError, match=r"user \d of the list is"):
+        of_lists(bad)
+
+
+def test_an_item_taken_twice_counts_once_whatever_the_type_of_the_matrix():
+    for dtype in (np.float32, np.int8, np.int64):
+        twice = sp.csr_matrix((np.ones(5, dtype), [0, 0, 1, 2, 1], [0, 3, 5]), shape=(2, 3))
+        x = Interactions().learn(twice).to_batch(twice).x.to_dense()
+        assert x.tolist() == [[1, 1, 0], [0, 1, 1]]
+        assert twice.nnz == 5  # the caller's stays as it was
+
+
+def test_a_read_only_matrix_is_read():
+    x = sp.csr_matrix(histories(20)[0].astype(np.float32))
+    for array in (x.data, x.indices, x.indptr):
+        array.setflags(write=False)
+    assert Interactions().learn(x).users == 20
+
+
+@pytest.mark.parametrize("weight", [np.inf, 1e39, -1.0, np.nan])
+def test_weights_beyond_reason_are_refused_with_their_row(weight):
+    x = sp.csr_matrix(np.array([[1.0, 1.0], [1.0, 0.5]]))
+    x.data[2] = weight
+    with pytest.raises(DataError, match="row 1: a weight is a number from 0"):
+        Interactions(weights=True).learn(x)
+
+
+def test_weights_that_are_asked_for_need_a_column():
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": list("aba"), "Sterne": [1, 5, 5]})
+    for kind in (Interactions(weights=True), Interactions(least=4)):
+        with pytest.raises(
+            ConfigError, match=r"no column is known as that of the weights.*\n\nhint: --set kind.weight"
+        ):
+            kind.learn(frame)
+    assert Interactions(least=4, weight="Sterne").learn(pd.concat([frame] * 2)).items == ("a", "b")
+
+
+def test_plays_of_a_hundred_thousand_have_a_closed_form():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 3, (100, 12)).astype(float)
+    x[:, 11] = x[:, 10] = rng.integers(0, 100_000, 100)  # two items that are the same
+    found = Recommend().weights(sp.csr_matrix(x))
+    assert np.isfinite(found).all()
+    assert np.isfinite(Recommend(ridge=1e-12, relative=0.0).weights(sp.csr_matrix(x))).all()
+
+
+def test_names_with_commas_are_items_on_the_command_line(tmp_path):
+    frame = lines(histories(80)[0], "Film {}, The")
+    settings = {**SMALL, "train.unplanned": [1, 4]}
+    ae = lt.Autoencoder(kind="interactions", random_state=0, settings=settings).fit(frame)
+    given = recommendation._given
+    assert given(ae.schema_, "Film 3, The") == ["Film 3, The"]
+    assert given(ae.schema_, '"Film 3, The", x,"Film 4, The"') == ["Film 3, The", "x", "Film 4, The"]
+    with pytest.raises(DataError, match=r"knows none.*\n\nhint: did you mean 'Film 3, The'"):
+        lt.recommend(ae, ["Film 3 The"])
+
+
+def test_a_users_whole_history_is_an_end_of_a_way(model, tmp_path):
+    x, _ = histories(10, seed=4)
+    lines(x).to_csv(tmp_path / "new.csv", index=False)
+    way = lt.interpolate(model, f"{tmp_path}/new.csv:0", f"{tmp_path}/new.csv:9", steps=3)
+    ends = model.reconstruct(lines(x))
+    assert np.allclose(way.iloc[0], ends.iloc[0], atol=1e-4)
+    assert np.allclose(way.iloc[2], ends.iloc[9], atol=1e-4)
+    with pytest.raises(DataError, match="has 10 rows"):
+        lt.interpolate(model, f"{tmp_path}/new.csv:0", f"{tmp_path}/new.csv:10")
+
+
+def test_what_histories_do_not_have_is_refused(model, taken, tmp_path):
+    with pytest.raises(ConfigError, match="histories have no gaps"):
+        lt.impute(model, lines(taken))
+    with pytest.raises(ConfigError, match="sparse on their way"):
+        lt.export(model, output=tmp_path / "x.onnx")
+    with pytest.raises(ConfigError, match="judged by its lists alone"):
+        lt.evaluate(model, lines(taken), fidelity=True)
+    with pytest.raises(ConfigError, match="cannot be made private"):
+        lt.Autoencoder("vae", kind="interactions", dp_epsilon=5.0).fit(lines(taken))
+    with pytest.raises(DataError, match="found 0 rows"):
+        lt.recommend(model, sp.csr_matrix((0, ITEMS)))
+
+
+def test_codes_say_whose_they_are(model, taken):
+    frame = lines(taken).assign(user_id=lambda f: "u" + f.user_id.astype(str))
+    codes = lt.encode(model, frame)
+    assert codes.user.tolist()[:2] == ["u0", "u1"]
+    assert codes.shape == (240, 9)
+
+
+@pytest.mark.parametrize("change", [{"linear": np.nan}, {"ease": np.inf}, {"popularity": np.nan}, {"weight": 1e308}])
+def test_a_file_with_scores_that_are_no_numbers_is_refused(model, change, tmp_path):
+    import copy
+    from dataclasses import replace
+
+    broken, (name, value) = copy.copy(model), next(iter(change.items()))
+    old = getattr(model.use_, name)
+    broken.use_ = replace(model.use_, **{name: value if name == "weight" else np.full_like(old, value)})
+    (tmp_path / "b.safetensors").write_bytes(broken._bytes())
+    with pytest.raises(ModelFileError):
+        lt.load(tmp_path / "b.safetensors")
+
+
+def test_a_file_whose_weights_are_no_numbers_is_refused(taken, tmp_path):
+    ae = lt.Autoencoder(kind="interactions", random_state=0, settings={**SMALL, "train.unplanned": [1, 2]})
+    ae.fit(lines(taken))
+    with torch.no_grad():
+        next(ae.model_.encoder.parameters()).fill_(float("nan"))
+    (tmp_path / "b.safetensors").write_bytes(ae._bytes())
+    with pytest.raises(ModelFileError, match="holds what is no number"):
+        lt.load(tmp_path / "b.safetensors")
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(taken, tmp_path, monkeypatch):
+    from latente.training.stop import Stop
+
+    lines(taken).to_csv(tmp_path / "old.csv", index=False)
+    small = [f"--set={k}={json.dumps(v)}" for k, v in SMALL.items()]
+    command = ("fit", "old.csv", "--recipe", "recommend", "--quiet", *small)
+    assert latente(*command, "-o", "whole", cwd=tmp_path).code == 0
+    agreed, calls = Stop.agreed, []
+
+    def soon(self, seconds):
+        calls.append(seconds)
+        if len(calls) == 30:  # as Ctrl-C at the thirtieth step
+            self._heard = "interrupted"
+        return agreed(self, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stop, "agreed", soon)
+        assert latente(*command, "-o", "part", cwd=tmp_path).code == 130
+    assert latente("resume", "part", cwd=tmp_path).code == 0
+    a, b = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "part"))
+    assert a == b

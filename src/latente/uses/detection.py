@@ -54,7 +54,7 @@ def joined(parts: list[Batch]) -> Batch:
     """Batches as one."""
     masks = [as_mask(b) for b in parts]
     whole = all(b.observed is None for b in parts)
-    return Batch(sparse.joined([b.x for b in parts]), None if whole else torch.cat(masks))
+    return Batch(torch.cat([sparse.dense(b.x) for b in parts]), None if whole else torch.cat(masks))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..estimator import Autoencoder, _seed
 from ..kinds.sequences import Sequences
 from ..kinds.sources import Source
+from ..model import sparse
 from ..model.annealing import STARTS, annealed, schedule
 from ..model.batch import Batch
 from ..model.dists.base import as_mask
@@ -203,7 +204,7 @@ class Few:
 def _joined(a: Batch, b: Batch) -> Batch:
     masks = None if a.observed is None and b.observed is None else torch.cat([as_mask(a), as_mask(b)])
     context = None if a.context is None or b.context is None else torch.cat([a.context, b.context])
-    return Batch(torch.cat([a.x, b.x]), masks, context)
+    return Batch(sparse.joined([a.x, b.x]), masks, context)
 
 
 def _require(ae: Autoencoder, samples: int, ais: int, steps: int, start: str, rate_distortion: bool) -> None:
