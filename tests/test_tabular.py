@@ -306,7 +306,7 @@ def test_the_same_seed_is_the_same_model_and_another_another(market):
 
 
 def test_pictures_are_refused_by_name():
-    with pytest.raises(ConfigError, match="recipe 'tabular' is for a table"):
+    with pytest.raises(ConfigError, match="recipe 'tabular' is for data of kind 'table'"):
         lt.Autoencoder("tabular").fit(np.zeros((20, 8, 8), np.uint8))
 
 

@@ -12,8 +12,8 @@ from .feed import Feed
 
 # Rows of one evaluation batch: large enough for the matrix kernels, small enough for the cache.
 EVAL_ROWS = 1024
-# Rows that show whether a model gives numbers at all.
-FEW = 256
+# Rows that show whether a model gives numbers at all; new rows of which the sums are looked at.
+FEW, NEW = 256, 8192
 
 
 @torch.no_grad()
@@ -53,9 +53,6 @@ def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
         for start in range(0, len(measured), EVAL_ROWS):
             batch = kind.prepare(measured.rows(slice(start, start + EVAL_ROWS)))
             model.likelihood.observe(model.run(batch).px, batch)
-    if hasattr(model.likelihood, "refit"):
-        rows = (kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS))
-        model.likelihood.refit((model.run(part).px, part) for part in rows)  # type: ignore[operator]
     if hasattr(model, "head") and hasattr(model.head, "settle"):
         # Moments of the codes, of many rows by the final weights, where training had those of its batches.
         parts = [kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS)]
@@ -65,3 +62,11 @@ def settle(model: Model, feed: Feed, kind: Kind, config: Train) -> None:
         # Draws of q, not its means: a prior is what all q(z|x) together are.
         codes = [model.encode(p).sample(1, model.generator)[0] for p in parts]
         model.fit_prior(torch.cat(codes), [model.given(p) for p in parts])
+    if hasattr(model.likelihood, "refit"):
+        rows = (kind.prepare(few.rows(slice(i, i + EVAL_ROWS))) for i in range(0, len(few), EVAL_ROWS))
+        # New rows are draws of the prior, where nothing is given.
+        new = None
+        if model.condition is None:
+            z = model.prior().sample(NEW, model.generator)
+            new = (model.decode(z[i : i + EVAL_ROWS]) for i in range(0, NEW, EVAL_ROWS))
+        model.likelihood.refit(((model.run(part).px, part) for part in rows), new)  # type: ignore[operator]

@@ -111,8 +111,10 @@ class CountsLikelihood(Likelihood, ABC):
         return _WithSums(body, dim, spread[0])
 
     @torch.no_grad()
-    def refit(self, rows: Iterator[tuple[Dist, Batch]]) -> None:
-        """When training is over: what the sums leave open, as it is over these rows by the final weights."""
+    def refit(self, rows: Iterator[tuple[Dist, Batch]], new: Iterator[Dist] | None = None) -> None:
+        """When training is over: what the sums leave open, as it is over these rows by the final weights. new: what
+        draws of the prior decode to, where sums of new rows are to be as those of the data.
+        """
         means, logs = [], []
         for px, batch in rows:
             assert isinstance(px, CountsDist)
@@ -124,8 +126,10 @@ class CountsLikelihood(Likelihood, ABC):
         if len(log) < QUANTILES:
             return
         rest, at = (log - mean).sort().values, torch.linspace(0, 1, QUANTILES, device=log.device)
+        if new is not None:
+            mean = torch.cat([px.sums.mean.flatten() for px in new if isinstance(px, CountsDist)]).float()
         # Each mean with the rest of another row: a stride through the sorted ones is as good as a draw.
-        other = rest[torch.arange(len(rest), device=log.device) * 7919 % len(rest)]
+        other = rest[torch.arange(len(mean), device=log.device) * 7919 % len(rest)]
         self.log_scale.copy_(rest.square().mean().sqrt().clamp(min=1e-2).log())
         for buffer, values in ((self.noise, rest), (self.found, mean + other), (self.real, log)):
             buffer.copy_(torch.quantile(values, at))

@@ -133,12 +133,12 @@ class _NegativeBinomial(CountsLikelihood):
         return NegativeBinomialDist(logits, log_theta, self.sums(params), gates)
 
     @torch.no_grad()
-    def refit(self, rows: Iterator[tuple[Dist, Batch]]) -> None:
+    def refit(self, rows: Iterator[tuple[Dist, Batch]], new: Iterator[Dist] | None = None) -> None:
         """Besides, the dispersions given the final means: those that were learned make up for what a corrupted encoder
         did not know. They are the likeliest, but none is so wide that new rows vary more than these do.
         """
         self.kept: list[tuple[Tensor, Tensor]] = []
-        super().refit(rows)
+        super().refit(rows, new)
         if self.kept and not self.inflated:
             means, x = torch.cat([m for m, _ in self.kept]), sparse.joined([x for _, x in self.kept])
             self.log_dispersion.copy_(likeliest(self.log_dispersion.clamp(LOWEST, HIGHEST), means, x))
