@@ -529,3 +529,23 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bytes(taken, tmp_path, monkey
     assert latente("resume", "part", cwd=tmp_path).code == 0
     a, b = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "part"))
     assert a == b
+
+
+def test_only_what_is_in_stock_is_recommended(model, tmp_path):
+    (tmp_path / "stock.txt").write_text("item 20\nitem 23\nitem 5\nnothing\n")
+    with pytest.warns(DataWarning, match="1 of 4 items to choose among"):
+        found = lt.recommend(model, ["item 21", "item 22"], k=9, among=str(tmp_path / "stock.txt"))
+    assert set(found.item) == {"item 20", "item 23", "item 5"}
+    assert lt.recommend(model, ["item 21"], k=9, among="item 20, item 23").item.tolist() == found.item.tolist()[:2]
+    assert lt.recommend(model, ["item 21"], k=9, among=["item 21"]).empty
+    with pytest.raises(DataError, match="none of the items to choose among"):
+        lt.recommend(model, ["item 21"], among=["nothing"])
+
+
+def test_a_table_that_looks_like_histories_or_counts_is_remarked_on(taken):
+    few = {"steps": 2, "random_state": 0}
+    with pytest.warns(DataWarning, match="look like lines of users and items.*--recipe recommend"):
+        lt.Autoencoder("vae", dim=1, **few).fit(lines(taken))
+    cells = pd.DataFrame(np.random.default_rng(0).poisson(0.3, (60, 210))).rename(columns=str)
+    with pytest.warns(DataWarning, match="look like counts.*--kind counts"):
+        lt.Autoencoder("vae", dim=2, **few).fit(cells)

@@ -22,6 +22,7 @@ from .kinds import rows_of
 from .kinds.base import DataWarning, Kind, infer
 from .kinds.counted import Counted
 from .kinds.given import apart, cells, chosen, together
+from .kinds.hints import besides
 from .kinds.pictures import Pictures
 from .kinds.reading import form_of, whole_kind
 from .kinds.sources import Read, Source
@@ -177,6 +178,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise ConfigError(f"a fit of kind {spec.kind.name!r} cannot be made private", hint="leave --dp-epsilon out")
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
+        remark = besides(raw) if self.kind == "auto" and spec.kind.name == "table" else ""
+        if remark:
+            warnings.warn(remark, DataWarning, stacklevel=3)
         raw = raw if isinstance(raw, Source) else spec.kind.taken(raw)
         raw, given = apart(raw, self._condition, y)
         if self._condition and given is None:

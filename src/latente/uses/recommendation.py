@@ -4,6 +4,7 @@ import csv
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from .learned.recommender import Recommender
 FIGURES = ("ndcg100", "recall20", "recall50")
 
 
-def recommend(ae: Autoencoder, history: Any, k: int, by: str, why: int, seen: bool) -> pd.DataFrame:
+def recommend(ae: Autoencoder, history: Any, k: int, by: str, why: int, seen: bool, among: Any = None) -> pd.DataFrame:
     """See `latente.recommend`."""
     for name, value, least in (("k", k, 1), ("why", why, 0)):
         if not isinstance(value, (int, np.integer)) or value < least:
@@ -45,11 +46,15 @@ def recommend(ae: Autoencoder, history: Any, k: int, by: str, why: int, seen: bo
         )
     items, names = np.array(kind.items, dtype=object), np.asarray(raw.about.index, dtype=object)
     reasons = _Reasons(ae, use, by, why) if why else None
+    barred = None if among is None else ~_allowed(kind, among)
     found: list[pd.DataFrame] = []
     for first, part in _parts(batch):
         rows = kind.prepare(part)
         nothing = sparse.take(rows.x, slice(0, 0)) if seen else rows.x
-        index, scores = ranking.top(use.scores(ae.model_, rows, by), nothing, k)
+        scored = use.scores(ae.model_, rows, by)
+        if barred is not None:
+            scored.masked_fill_(barred, -torch.inf)
+        index, scores = ranking.top(scored, nothing, k)
         there, pick = scores.numpy() > -np.inf, index.numpy()
         n = there.sum(1)
         frame = {
@@ -178,6 +183,26 @@ def _given(kind: Interactions, history: Any) -> Any:
         return history  # whose absence the reader explains
     found = next(csv.reader([history], skipinitialspace=True), [])
     return [name.strip() for name in found if name.strip()]
+
+
+def _allowed(kind: Interactions, among: Any) -> torch.Tensor:
+    """Which items may be recommended. Raises DataError if the model knows none of them. bool [items]"""
+    if isinstance(among, str):
+        path = Path(among)
+        among = path.read_text(encoding="utf-8").splitlines() if path.is_file() else _given(kind, among)
+    names = [str(name).strip() for name in ([among] if isinstance(among, str) else among)]
+    places = [kind.places[name] for name in names if name in kind.places]
+    if not places:
+        shown = ", ".join(map(repr, names[:5])) or "none"
+        raise DataError(
+            f"the model knows none of the items to choose among: {shown}", hint=kind.near("".join(names[:1]))
+        )
+    if len(places) < len(names):
+        note = f"{len(names) - len(places):,} of {len(names):,} items to choose among are not the model's"
+        warnings.warn(note, DataWarning, stacklevel=4)
+    allowed = torch.zeros(len(kind.items), dtype=torch.bool)
+    allowed[places] = True
+    return allowed
 
 
 def _recommender(ae: Autoencoder) -> Recommender:
