@@ -18,6 +18,7 @@ from ..estimator import ROWS, Autoencoder, _seed
 from ..kinds.base import DataWarning
 from ..kinds.counted import Counted
 from ..kinds.interactions import Interactions
+from ..kinds.reading_bytes import content, utf8
 from ..model import sparse
 from ..model.batch import Batch
 from ..model.estimates import bounds
@@ -188,8 +189,8 @@ def _given(kind: Interactions, history: Any) -> Any:
 def _allowed(kind: Interactions, among: Any) -> torch.Tensor:
     """Which items may be recommended. Raises DataError if the model knows none of them. bool [items]"""
     if isinstance(among, str):
-        path = Path(among)
-        among = path.read_text(encoding="utf-8").splitlines() if path.is_file() else _given(kind, among)
+        file = os.path.isfile(among)  # Path.is_file raises for a long list of names
+        among = utf8(content(Path(among)), among, lambda _: None).decode().splitlines() if file else _given(kind, among)
     names = [str(name).strip() for name in ([among] if isinstance(among, str) else among)]
     places = [kind.places[name] for name in names if name in kind.places]
     if not places:
