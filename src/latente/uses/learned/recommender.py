@@ -174,7 +174,7 @@ class Recommend:
         seen, wanted, _ = ranking.halves(ae.schema_.prepare(rows).x, seed)
         if len(seen) < 2:
             return found
-        batch, by = Batch(seen), {way: [] for way in WAYS}  # type: ignore[var-annotated]
+        batch = Batch(seen)
         net = found.scores(ae.model_, batch, "net")
         ways: dict[str, Tensor] = {"net": net, "popularity": found.scores(ae.model_, batch, "popularity")}
         weight, best = 0.0, -1.0
@@ -188,14 +188,10 @@ class Recommend:
             ways |= {"linear": beside, "both": net.add(beside, alpha=weight)}
         if self.compare:
             ways["ease"] = found.scores(ae.model_, batch, "ease")
-        del by
-        figures = {
-            way: {
-                k: round(v, 4) for k, v in ranking.judged(ranking.top(s, seen, ranking.GAIN)[0], wanted).means().items()
-            }
-            for way, s in ways.items()
-        }
-        held_out = {"users": len(seen), "kept_back": ranking.KEPT_BACK} | figures
+        held_out: dict[str, Any] = {"users": len(seen), "kept_back": ranking.KEPT_BACK}
+        for way, scores in ways.items():
+            lists = ranking.judged(ranking.top(scores, seen, ranking.GAIN)[0], wanted)
+            held_out[way] = {name: round(value, 4) for name, value in lists.means().items()}
         return Recommender(found.popularity, found.which, found.linear, found.ease, weight, held_out)
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> Recommender:
