@@ -501,3 +501,40 @@ def test_a_mask_leaves_numbers_in_the_gradient():
     px = Multinomial().build((3,))(params)
     px.seen(x, torch.tensor([[True, True, False]])).sum().backward()
     assert torch.isfinite(params.grad).all()
+
+
+def test_a_decoder_that_holds_still_gets_no_gradient_where_gradients_are_kept(raw):
+    """Of `turns` steps of an aggressive run the decoder's weights have a gradient in the last alone."""
+    from latente.model.spec import recipe
+    from latente.training.feed import Portion
+    from latente.training.gradients import Gradients
+    from latente.training.optimiser import Optimiser
+
+    settings = {**SMALL, "objective.aggressive": 1.0, "objective.turns": 3, "train.unplanned": [1, 2]}
+    ae = lt.Autoencoder(kind="counts", random_state=0, settings=settings).fit(raw)
+    model, data = ae._build(0).train(), ae.schema_.to_batch(raw)
+    generator = model.generator = torch.Generator().manual_seed(0)
+    Optimiser(model, recipe("counts").train)
+    gradients = Gradients(model, ae.spec_.objective, ae.schema_, ae.spec_.train)
+    norms = []
+    for step in range(3):
+        model.progress = 0.1 + step / 100
+        gradients(Portion(data.rows(slice(0, 50)), torch.arange(50), 50), generator)
+        norms.append(float(model.decoder.weight.grad.norm()))
+    assert [n > 0 for n in norms] == [False, False, True]
+
+
+def test_the_mixture_that_holds_rows_is_a_density_and_that_of_its_draws(raw):
+    ae = lt.Autoencoder(kind="counts", prior="composite", random_state=0, settings={**SMALL, "latent.dim": 1})
+    model = ae.fit(raw)._build(0).train()
+    batch = ae.schema_.prepare(ae.schema_.to_batch(raw[:1]))
+    model.prior_module.start(model, batch)
+    prior = model.prior().around(model, batch)
+    with torch.no_grad():
+        grid = torch.linspace(-1500, 1500, 600_001)[:, None, None]  # ten deviations of the wide component
+        p = prior.log_prob(grid).exp()[:, 0] * 3000 / 600_000
+        draws = prior.sample(20_000, torch.Generator().manual_seed(0))[:, 0]
+    assert p.sum().item() == pytest.approx(1.0, abs=1e-3)
+    for edge in (-1.0, 0.0, 1.0, 100.0):
+        below = p[grid[:, 0, 0] < edge].sum().item()
+        assert (draws < edge).float().mean().item() == pytest.approx(below, abs=0.011)  # three standard errors

@@ -174,8 +174,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
-        if spec.train.dp_epsilon is not None and spec.kind.sparse:
-            raise ConfigError(f"a fit of kind {spec.kind.name!r} cannot be made private", hint="leave --dp-epsilon out")
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
         remark = besides(raw) if self.kind == "auto" and spec.kind.name == "table" else ""

@@ -19,7 +19,7 @@ def besides(table: Any) -> str:
     plain = {re.sub(r"[\s_-]", "", str(c)).lower() for c in table.columns}
     if len(table.columns) <= FEW and plain & set(USERS) and plain & set(ITEMS):
         return "these look like lines of users and items, and are taken as a table: --recipe recommend recommends items"
-    numbers = table.select_dtypes("integer")
-    if numbers.shape[1] >= MANY and (np.asarray(numbers.head(200)) == 0).mean() >= ZEROS:
+    numbers = table.head(200).select_dtypes("integer")  # a look, not a copy of the whole
+    if numbers.shape[1] >= MANY and (np.asarray(numbers) == 0).mean() >= ZEROS:
         return "these look like counts, and are taken as a table: --kind counts"
     return ""

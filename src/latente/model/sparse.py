@@ -88,9 +88,8 @@ def dense(x: Tensor) -> Tensor:
     if not is_sparse(x):
         return x
     out = torch.zeros(x.shape, device=x.device)
-    starts, columns, values = parts(x)
-    del starts
-    return out.index_put_((owners(x), columns.long()), values.float())
+    row, column, values = entries(x)
+    return out.index_put_((row, column), values.float())
 
 
 def by_row(values: Tensor, row: Tensor, rows: int) -> Tensor:
@@ -103,13 +102,9 @@ def by_row(values: Tensor, row: Tensor, rows: int) -> Tensor:
     return sums.diff().to(values.dtype)
 
 
-def totals(x: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The sum of each row of x; weights [width]: of each column. [n]"""
-    if not is_sparse(x):
-        return x.sum(-1) if weights is None else x @ weights
-    _, columns, values = parts(x)
-    values = values.float() if weights is None else values * weights[columns.long()]
-    return by_row(values, owners(x), len(x))
+def totals(x: Tensor) -> Tensor:
+    """The sum of each row of x, sparse or dense. [n]"""
+    return by_row(x.values().float(), owners(x), len(x)) if is_sparse(x) else x.sum(-1)
 
 
 def entries(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,6 +57,8 @@ def spec_of(spec: Spec, spread: bool) -> Spec:
             "a private fit draws its rows anew for every step, from memory and in one process",
             hint="--stream no --processes 1",
         )
+    if spec.kind.sparse:
+        raise ConfigError(f"a fit of kind {spec.kind.name!r} cannot be made private", hint="leave --dp-epsilon out")
     if isinstance(spec.kind, Sequences):
         raise ConfigError(
             "a private fit needs each row's own gradient, and rows of tokens go through their nets together",
@@ -68,7 +70,7 @@ def spec_of(spec: Spec, spread: bool) -> Spec:
             hint="--set train.batch_size=256",
         )
     spec = spec.override("train.validation", 0.0).override("train.doctor", "off")
-    if spec.prior.name == "fitted":
+    if spec.prior.name in ("fitted", "composite"):
         spec = spec.override("prior", Standard())
     if spec.latent.name == "informative":
         spec = spec.override("latent", Gaussian(dim=spec.latent.dim))

@@ -196,6 +196,6 @@ def _plain(kind: Counts, x: torch.Tensor, members: np.ndarray) -> tuple[np.ndarr
     """The mean share of each column over rows of a group, and in how many of them it is there at all: no model's."""
     rows = sparse.take(x, torch.from_numpy(np.flatnonzero(members)))
     row, column, values = sparse.entries(rows)
-    total = sparse.totals(sparse.with_values(rows, values.float())).clamp(min=1)
+    total = sparse.totals(rows).clamp(min=1)
     shares = torch.zeros(len(kind.names)).index_add_(0, column, values.float() / total[row]) / len(rows)
     return shares.numpy(), column.bincount(minlength=len(kind.names)).numpy() / len(rows)

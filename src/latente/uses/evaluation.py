@@ -100,15 +100,13 @@ def evaluate(
         "log_volume": float(torch.cat(volume).mean()),
         "units": "nats per row; subtract log_volume for densities in the data's own units",
     }
-    if not ae.schema_.pca:
+    if tokens is not None or not ae.schema_.pca:
+        # Squared errors of counts, of a greedy run and of PCA, do not compare: such kinds have other baselines.
         for name in ("error", "error_pca", "pca_components", "log_volume"):
             del figures[name]
         figures["units"] = "nats per row"
     if tokens is not None:
-        # Squared errors of counts, of a greedy run and of PCA, do not compare; the baseline is a model without a code.
-        for name in ("error", "error_pca", "pca_components", "log_volume"):
-            del figures[name]
-        figures |= tokens.figures(figures.get("iw_nll", math.nan), seed) | {"units": "nats per row"}
+        figures |= tokens.figures(figures.get("iw_nll", math.nan), seed)
     if ais:
         passed.say(f"annealed importance sampling: {len(few.batch)} rows, {ais} chains, {steps} steps")
         figures["check"] = check(ae, few.batch, samples, ais, steps, start, generator)

@@ -54,7 +54,7 @@ def halves(x: Tensor, seed: int, kept_back: float = KEPT_BACK) -> tuple[Tensor, 
 def top(scores: Tensor, seen: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k best items of each user that are not in `seen`, the best first, and their scores. [users, k] each
 
-    Scores of what was seen are overwritten. A user for whom fewer are left has items of score −inf at the end.
+    Scores may be overwritten. A user for whom fewer are left has items of score −inf at the end.
     """
     row, column, _ = sparse.entries(seen)
     scores = scores.contiguous()

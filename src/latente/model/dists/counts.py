@@ -62,10 +62,10 @@ class CountsDist(Dist, ABC):
     def log_prob(self, x: Tensor, observed: Tensor | None) -> Tensor:
         if observed is not None:  # of a part of a row the sum is not known
             return self.seen(x, observed).sum(-1)
-        return self.whole(x, sparse.totals(x))
+        return self.joint(x, sparse.totals(x))
 
     @abstractmethod
-    def whole(self, x: Tensor, n: Tensor) -> Tensor:
+    def joint(self, x: Tensor, n: Tensor) -> Tensor:
         """log p(x, n | z) of whole rows, sparse or dense, whose sums are n. [..., b]"""
 
     @property
@@ -121,7 +121,7 @@ class CountsLikelihood(Likelihood, ABC):
             n = sparse.totals(batch.x)
             means.append(px.sums.mean[0][n > 0])
             logs.append(n[n > 0].log())
-            self.seen(px, batch)
+            self.look(px, batch)
         mean, log = torch.cat(means).float(), torch.cat(logs).float()
         if len(log) < QUANTILES:
             return
@@ -134,7 +134,7 @@ class CountsLikelihood(Likelihood, ABC):
         for buffer, values in ((self.noise, rest), (self.found, mean + other), (self.real, log)):
             buffer.copy_(torch.quantile(values, at))
 
-    def seen(self, px: Dist, batch: Batch) -> None:
+    def look(self, px: Dist, batch: Batch) -> None:
         """Look at some rows, where more is refitted than the sums."""
 
     def features(self, x: Tensor) -> Tensor:
@@ -178,10 +178,15 @@ class _WithSums(nn.Module):
         self.body = body
 
     @property
+    def stack(self) -> Stack | None:
+        """The body's layers, where it is made of such."""
+        first = self.body[0] if isinstance(self.body, nn.Sequential) else None
+        return first if isinstance(first, Stack) else None
+
+    @property
     def weight(self) -> Tensor | None:
-        """What `in_place` is of; None where the body's last layer is not known."""
-        stack = self.body[0] if isinstance(self.body, nn.Sequential) else None
-        return stack.layers[-1].weight if isinstance(stack, Stack) else None  # type: ignore[return-value]
+        """What `in_place` is of."""
+        return None if self.stack is None else self.stack.layers[-1].weight  # type: ignore[return-value]
 
     def clear(self) -> None:
         """Make the kept gradient 0 again."""
@@ -189,16 +194,17 @@ class _WithSums(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         sums = self.sums(z.detach())
-        stack = self.body[0] if isinstance(self.body, nn.Sequential) else None
-        if isinstance(stack, Stack) and z.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        stack = self.stack
+        if stack is not None and z.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
             h, last = stack.inner(z), stack.layers[-1]
-            kept = self if self.in_place and torch.is_grad_enabled() else None
-            found: Tensor = _Beside.apply(h, last.weight, last.bias, sums, kept)
+            # A pass in which the decoder holds still has other tensors in the place of its weights.
+            kept = self if self.in_place and torch.is_grad_enabled() and last.weight.requires_grad else None
+            found: Tensor = _Joined.apply(h, last.weight, last.bias, sums, kept)
             return found
         return torch.cat([self.body(z), sums], -1)
 
 
-class _Beside(torch.autograd.Function):
+class _Joined(torch.autograd.Function):
     """h @ weight.t() + bias with a column beside it, in one tensor: of some hundred rows of many columns a copy costs a
     tenth of the product.
     """
@@ -218,10 +224,10 @@ class _Beside(torch.autograd.Function):
         h, weight = ctx.saved_tensors
         own = gradient[:, :-1]
         by_weight = None
-        if ctx.layer is None or ctx.layer.weight.grad is None:
-            by_weight = own.t() @ h
-        else:
+        if ctx.layer is not None and ctx.layer.weight.grad is not None:
             ctx.layer.weight.grad.addmm_(own.t(), h)
+        elif ctx.needs_input_grad[1]:
+            by_weight = own.t() @ h
         return own @ weight, by_weight, own.sum(0), gradient[:, -1:], None
 
 

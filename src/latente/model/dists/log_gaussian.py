@@ -34,7 +34,7 @@ class LogGaussianDist(CountsDist):
         apart = (torch.special.log_ndtr(low) - top).clamp(max=-1e-6)
         return top + torch.log(-torch.expm1(apart))
 
-    def whole(self, x: Tensor, n: Tensor) -> Tensor:
+    def joint(self, x: Tensor, n: Tensor) -> Tensor:
         return self.cells(x).sum(-1)
 
     @property

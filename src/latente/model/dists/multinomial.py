@@ -82,7 +82,7 @@ class MultinomialDist(CountsDist):
         found = x * logs + x * share - torch.special.gammaln(x + 1)
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    def whole(self, x: Tensor, n: Tensor) -> Tensor:
+    def joint(self, x: Tensor, n: Tensor) -> Tensor:
         row, column, values = sparse.entries(x)
         found, mean = _LogP.apply(self.numbers, row, column, values, n)
         whole = (found + coefficient(row, values, n)).to(mean.dtype)

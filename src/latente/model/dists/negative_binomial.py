@@ -92,7 +92,7 @@ class NegativeBinomialDist(CountsDist):
             found = torch.where(x > 0, open_ + found, torch.logaddexp(shut, open_ + nothing))
         return found if observed is None else found.masked_fill(~observed, 0.0)
 
-    def whole(self, x: Tensor, n: Tensor) -> Tensor:
+    def joint(self, x: Tensor, n: Tensor) -> Tensor:
         if self.gates is not None:
             return self.cells(x).sum(-1) + self.sums.log_prob(n)
         row, column, values = sparse.entries(x)
@@ -146,7 +146,7 @@ class _NegativeBinomial(CountsLikelihood):
             self.log_dispersion.copy_(torch.maximum(self.log_dispersion, narrow.log()).clamp(LOWEST, HIGHEST))
         self.kept = []
 
-    def seen(self, px: Dist, batch: Batch) -> None:
+    def look(self, px: Dist, batch: Batch) -> None:
         if sum(len(m) for m, _ in self.kept) < REFITTED and batch.observed is None and sparse.is_sparse(batch.x):
             assert isinstance(px, NegativeBinomialDist)
             self.kept.append((px.logits[0].softmax(-1) * sparse.totals(batch.x).unsqueeze(-1), batch.x))

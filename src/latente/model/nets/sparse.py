@@ -41,7 +41,7 @@ class Gather(nn.Module):
             starts = F.pad(row.bincount(minlength=len(x)).cumsum(0), (1, 0))
         else:
             starts, column, values = sparse.parts(x)
-        if self.in_place and torch.is_grad_enabled():
+        if self.in_place and torch.is_grad_enabled() and self.weight.requires_grad:
             found: Tensor = _InPlace.apply(self.weight, self, starts, column, values)
         else:
             found = _bags(column, self.weight, starts, values)

@@ -21,25 +21,31 @@ if TYPE_CHECKING:
 WIDE = math.exp(5)
 
 
-class _Beside(PriorModule):
-    """The mixture for the rows of one pass."""
+class _OfRows(PriorModule):
+    """The mixture for the rows of one pass; `sample` takes the rows in turn."""
 
     def __init__(self, old: Posterior, weights: tuple[float, ...]) -> None:
         super().__init__()
-        self.old, self.logs = old, [math.log(w) for w in weights]
+        self.old, self.weights = old, torch.tensor(weights, device=old.mean.device)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        constant = 0.5 * math.log(2 * math.pi)
         each = self.old.log_prob_dims(z)
-        near = [-0.5 * z.square() - constant, -0.5 * (z / WIDE).square() - math.log(WIDE) - constant]
-        if each is None:  # q does not factorise: of whole codes
-            parts = [near[0].sum(-1), self.old.log_prob(z), near[1].sum(-1)]
-            return torch.logsumexp(torch.stack([p + w for p, w in zip(parts, self.logs, strict=True)]), 0)
-        parts = [near[0], each, near[1]]
-        return torch.logsumexp(torch.stack([p + w for p, w in zip(parts, self.logs, strict=True)]), 0).sum(-1)
+        ends = [-0.5 * (z / width).square() - math.log(width) - 0.5 * math.log(2 * math.pi) for width in (1.0, WIDE)]
+        if each is None:  # q does not factorise: the mixture is of whole codes
+            return self._mixed([ends[0].sum(-1), self.old.log_prob(z), ends[1].sum(-1)])
+        return self._mixed([ends[0], each, ends[1]]).sum(-1)
+
+    def _mixed(self, parts: list[Tensor]) -> Tensor:
+        return torch.logsumexp(torch.stack(parts, -1) + self.weights.log(), -1)
 
     def sample(self, n: int, generator: torch.Generator | None) -> Tensor:
-        raise NotImplementedError("a mixture for the rows of one pass is no prior to draw new ones from")
+        rows, dim = self.old.mean.shape
+        own = self.old.sample(-(-n // rows), generator).flatten(0, 1)[:n]
+        noise = torch.randn(own.shape, generator=generator, device=own.device)
+        # By dimension where q factorises, else one choice for the whole code.
+        each = 1 if self.old.log_prob_dims(own[:1].expand(rows, dim).unsqueeze(0)) is None else dim
+        which = torch.multinomial(self.weights, n * each, replacement=True, generator=generator).view(n, each)
+        return torch.where(which == 0, noise, torch.where(which == 1, own, WIDE * noise))
 
 
 class _Composite(FittedMixture):
@@ -59,7 +65,8 @@ class _Composite(FittedMixture):
             self.register_buffer(f"old{i}", p.detach().clone(), persistent=False)
 
     def around(self, model: "Flat", batch: Batch) -> PriorModule:
-        # Held-out rows are judged as training rows are: under N(0, I) a run would be at its best far too soon.
+        # Held-out rows are judged as training rows are: under N(0, I), which the other mixture is until it is fitted,
+        # a run would be at its best far too soon.
         if not (model.training or model.judged) or not self.names:
             return self
         with torch.no_grad():
@@ -75,7 +82,7 @@ class _Composite(FittedMixture):
             given = model.given(batch)
             told = features if given is None else torch.cat([features, given], -1)
             assert model.head is not None
-            return _Beside(functional_call(model.head, head, told), self.shares)
+            return _OfRows(functional_call(model.head, head, told), self.shares)
 
 
 def _read(model: "Flat") -> list[tuple[str, Tensor]]:
