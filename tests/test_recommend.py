@@ -549,3 +549,10 @@ def test_a_table_that_looks_like_histories_or_counts_is_remarked_on(taken):
     cells = pd.DataFrame(np.random.default_rng(0).poisson(0.3, (60, 210))).rename(columns=str)
     with pytest.warns(DataWarning, match="look like counts.*--kind counts"):
         lt.Autoencoder("vae", dim=2, **few).fit(cells)
+
+
+def test_a_column_of_ratings_that_has_no_say_may_hold_anything():
+    frame = pd.DataFrame({"user": [1, 1, 2], "item": list("aba"), "rating": ["good", -3, None]})
+    assert Interactions().learn(frame).items == ("a", "b")
+    with pytest.raises(DataError, match=r"column 'rating', row 0: .* not 'good'"):
+        Interactions(least=2).learn(frame)

@@ -29,15 +29,16 @@ USER = "user"
 
 
 def of_frame(
-    frame: pd.DataFrame, user: str, item: str, weight: str, note: Callable[[str], None] = lambda _: None
+    frame: pd.DataFrame, user: str, item: str, weight: str | None, note: Callable[[str], None] = lambda _: None
 ) -> Counted:
     """A table of lines (user, item[, weight]); "" finds a column by a usual name, else the first two are user and item.
+    weight None: whatever stands there, each line counts once.
 
     What a user took twice has the sum of its weights. Lines without user or item are left out and counted. Raises
     ConfigError for a column that is not there, DataError for a weight that is below 0 or no number.
     """
     names = [str(c) for c in frame.columns]
-    user, item, weight = _columns(names, user, item, weight)
+    user, item, weight = _columns(names, user, item, "" if weight is None else weight, weight is not None)
     users, items = (frame.iloc[:, names.index(c)] for c in (user, item))
     weights = np.ones(len(frame), np.float32)
     if weight:
@@ -106,8 +107,8 @@ def is_histories(raw: Any) -> bool:
     return isinstance(raw, Counted) and raw.about.index.name == USER
 
 
-def _columns(names: list[str], user: str, item: str, weight: str) -> tuple[str, str, str]:
-    """The names of the three columns; "" where there are no weights."""
+def _columns(names: list[str], user: str, item: str, weight: str, weighed: bool) -> tuple[str, str, str]:
+    """The names of the three columns; "" where there are no weights, or none are asked for."""
     for asked in (user, item, weight):
         if asked and asked not in names:
             raise ConfigError(f"there is no column {asked!r}", hint=f"columns: {', '.join(names[:8])}")
@@ -125,6 +126,7 @@ def _columns(names: list[str], user: str, item: str, weight: str) -> tuple[str, 
             )
         found[0] = found[0] or rest.pop(0)
         found[1] = found[1] or rest.pop(0)
+    found[2] = found[2] if weighed else ""
     if len({found[0], found[1]}) < 2:
         raise ConfigError(f"user and item are both column {found[0]!r}", hint="--set kind.item=COLUMN")
     if found[2] in found[:2]:

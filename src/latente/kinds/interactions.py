@@ -74,7 +74,7 @@ class Interactions(Kind):
             return data
         data = from_arrow(data)
         if hasattr(data, "columns"):
-            found = histories.of_frame(as_frame(data), self.user, self.item, self.weight, _note)
+            found = histories.of_frame(as_frame(data), *self.lines, _note)
             if (self.weights or self.least) and not found.part:
                 raise ConfigError(
                     f"{'weights are' if self.weights else 'a least weight is'} asked for, and no column is known as "
@@ -96,7 +96,12 @@ class Interactions(Kind):
 
     @property
     def read_options(self) -> dict[str, Any]:
-        return {"columns": (self.user, self.item, self.weight)} if self.items else {}
+        return {"columns": self.lines} if self.items else {}
+
+    @property
+    def lines(self) -> tuple[str, str, str | None]:
+        """Those of user, item and weight in a table of lines; no weight where none has a say."""
+        return self.user, self.item, self.weight if self.weights or self.least or self.weight else None
 
     def learn_blocks(self, blocks: Iterable[Any]) -> "Interactions":
         parts = list(blocks)
@@ -110,8 +115,8 @@ class Interactions(Kind):
         n = n[n > 0]
         if len(items) < 2 or len(n) < 2:
             raise DataError(
-                f"of {x.shape[0]:,} users {len(n):,} have one of {len(items):,} items that are left of {x.shape[1]:,} "
-                f"(n_samples={len(n)}): there is nothing to learn",
+                f"there is nothing to learn: {len(n):,} users and {len(items):,} items are left of {x.shape[0]:,} and "
+                f"{x.shape[1]:,}, and 2 of each are the least",
                 hint="lower kind.least and kind.rare"
                 if self.least or self.rare > 1
                 else "check the columns: --set kind.user=COLUMN --set kind.item=COLUMN",

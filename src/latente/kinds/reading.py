@@ -113,7 +113,7 @@ def read(
     text_col: str = "",
     grid: int = 4,
     layer: str = "auto",
-    columns: tuple[str, str, str] | None = None,
+    columns: tuple[str, str, str | None] | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> "pd.DataFrame | np.ndarray | Pictures | Texts | Tunes | Counted":
     """The data in a file or folder; `note` is told what a reader should know about how they were read.
@@ -239,7 +239,7 @@ def _histories(
     form: Form,
     header: str,
     delimiter: str | None,
-    columns: tuple[str, str, str] | None,
+    columns: tuple[str, str, str | None] | None,
     note: Callable[[str], None],
 ) -> "Counted | pd.DataFrame":
     """Histories of users: a table of lines, a text with a line a user, a sparse matrix."""
