@@ -31,7 +31,7 @@ _HOMES = {
     "Tunes": "kinds.tunes",
     "read": "kinds.reading",
     "write": "kinds.writing",
-    "DataWarning": "kinds.base",
+    "DataWarning": "errors",
     "LatenteError": "errors",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -60,7 +60,7 @@ _VERBS = [
         "score",
         "detect",
     ),
-    *("evaluate", "export", "demo", "doctor"),
+    *("evaluate", "export", "compress", "decompress", "demo", "doctor"),
 ]
 __all__ = list(_HOMES) + _VERBS  # noqa: PLE0605 - made from the tables above, so that a name stands once
 

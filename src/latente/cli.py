@@ -20,7 +20,7 @@ import typer
 
 from . import __version__, verbs
 from .errors import ConfigError, LatenteError
-from .verbs import CODES, DATA, HISTORY, MODEL, ROW, RUN, Mark
+from .verbs import CODES, DATA, HISTORY, MODEL, ROW, RUN, STREAM, Mark
 
 app = typer.Typer(
     name="latente",
@@ -44,6 +44,8 @@ ORDER = (
         "traverse",
         "score",
         "detect",
+        "compress",
+        "decompress",
         "export",
         "doctor",
     ),
@@ -52,7 +54,9 @@ SHORT = {"output": "-o", "n": "-n", "k": "-k"}
 # Numbers of a list that a line shows.
 MOST = 64
 # Verbs without a result to write, and those that write their own.
-OWN_OUTPUT = ("fit", "resume", "demo", "export")
+OWN_OUTPUT = ("fit", "resume", "demo", "export", "compress", "decompress")
+# Those of them whose data go to stdout where no file is named: what is said of them goes to stderr.
+PIPES = ("compress", "decompress")
 
 
 def main() -> None:
@@ -82,6 +86,8 @@ def _command(name: str) -> Callable[..., None]:
         with _Manners():
             if name == "fit" and output is None:
                 arguments["output"] = _run_folder(arguments["data"])
+            if name in PIPES and output is None:
+                arguments["output"] = "-"
             inputs = {p: _value(_annotation(a)[1], arguments[p], name) for p, a in given.items() if p in arguments}
             if output is not None and getattr(module, "ROWWISE", False):
                 from .uses.blocks import from_file_to_file
@@ -94,7 +100,9 @@ def _command(name: str) -> Callable[..., None]:
             if output is not None and hasattr(module, "ready"):
                 module.ready(output, **_rest(arguments, inputs))
             result = verb(**{**arguments, **{k: v for k, v in inputs.items() if v is not None}})
-            if name in ("fit", "resume"):
+            if name in PIPES:
+                _said(result, output is None, as_json)
+            elif name in ("fit", "resume"):
                 _told(result, arguments["output" if name == "fit" else "run"], as_json)
             elif output is not None and name not in OWN_OUTPUT:
                 save = getattr(module, "save", None)
@@ -163,7 +171,7 @@ def _value(mark: Any, text: Any, verb: str) -> Any:
         from .kinds.reading import read
 
         return read(text, "table")
-    if mark in (DATA, HISTORY, ROW, MODEL, RUN):
+    if mark in (DATA, HISTORY, ROW, MODEL, RUN, STREAM):
         return None if text is None else str(text)
     return None
 
@@ -188,6 +196,17 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
     print(f"next: latente {verb} {output} NEW-ROWS", file=sys.stderr)
     kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "verdict", "findings")
     print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
+
+
+def _said(result: Any, piped: bool, as_json: bool) -> None:
+    """What a verb says of the data that it wrote: on stderr if they went to stdout."""
+    found = {k: v for k, v in result.items() if v not in ([], {}, None)}
+    if "wrote" in found and not as_json:
+        _wrote([Path(p) for p in found.pop("wrote")])
+    if piped:
+        print(json.dumps(found) if as_json else "", end="\n" if as_json else "", file=sys.stderr)
+    elif found:
+        _show(found, as_json)
 
 
 def _write(result: Any, path: Path, column: str) -> list[Path]:

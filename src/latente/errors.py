@@ -56,3 +56,7 @@ class ResourceError(LatenteError):
     """Memory, disk or device ran out."""
 
     exit_code = 5
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a user should know, and that was handled as the message says."""

@@ -189,7 +189,8 @@ class Reader:
             mark = self._tape.peek(4)
             found = self._chunk(number) if mark == _MARK else None
             if isinstance(found, Chunk) and (found.number < number or found.first < row):
-                found = None  # a chunk that was already there
+                lost = lost or "a chunk is out of its place"
+                continue
             if isinstance(found, Chunk):
                 if found.first > row:
                     yield Damage(row, found.first - row, lost or "it is missing")

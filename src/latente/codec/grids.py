@@ -12,6 +12,7 @@ import numpy as np
 
 # Decimals that are looked for, and the largest whole number that a float64 and its neighbours hold.
 _DECIMALS, _EXACT = 12, 1 << 52
+_LARGEST = float(np.finfo(np.float32).max)
 # Values that a grid is looked for on.
 _LOOKED_AT = 100_000
 # Of a grid's step, what values may be away from it.
@@ -65,13 +66,14 @@ def grid_of(values: np.ndarray, exact: bool = True) -> Grid | None:
         found = Grid(1, 1) if far < _EXACT else None
     else:
         looked = some[:: max(1, len(some) // _LOOKED_AT)]
-        single = values.dtype.itemsize == 8 and bool((looked.astype(np.float32) == looked).all())
+        single = values.dtype.itemsize == 8 and far < _LARGEST and bool((looked.astype(np.float32) == looked).all())
         # Nearly every float32 is a decimal of nine digits, and a float64 of seventeen: such a grid says nothing.
         digits = 6 if values.dtype.itemsize <= 4 or single else 14
         tried = [Grid(1, 10**d, single) for d in range(_DECIMALS) if far * 10.0**d < 10.0**digits]
         if not exact:
             slack = far * float(np.finfo(np.float32).eps)
             tried += [Grid(1, 10**d, False, slack) for d in range(_DECIMALS) if slack * 10.0**d < _SLACK]
+            tried.sort(key=lambda g: g.per)
         found = next((g for g in tried if g.holds(looked) and g.holds(some)), None)
     if found is None:
         return None
@@ -100,6 +102,10 @@ class Quantiser:
             return Quantiser(dtype.name, bound, grid, width)
         # A little less than the bound allows: what rounding adds must not make exceptions of many.
         return None if bound <= 0 else Quantiser(dtype.name, bound, None, step=2 * bound * (1 - 1e-6))
+
+    def typed(self, dtype: str) -> "Quantiser":
+        """The same for a column of another type."""
+        return replace(self, dtype=dtype)
 
     def wholes(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """int64 [n] for values [n] of its type; and which of them these do not stand for within the bound, as bool [n]:

@@ -40,8 +40,8 @@ def symbols_of(u: np.ndarray, alphabet: int = MOST_SYMBOLS + 1) -> tuple[np.ndar
         raw = place - np.uint64(2)
         symbol[large] = _DIRECT + (place.astype(np.int64) - _FIRST) * 4 + ((v >> raw) & np.uint64(3)).astype(np.int64)
         bits[large], rest[large] = raw.astype(np.int64), v & ((np.uint64(1) << raw) - np.uint64(1))
-        beyond = np.nonzero(symbol >= alphabet - 1)
-        symbol[beyond], bits[beyond], rest[beyond] = alphabet - 1, 64, u[beyond]
+    beyond = np.nonzero(symbol >= alphabet - 1)
+    symbol[beyond], bits[beyond], rest[beyond] = alphabet - 1, 64, u[beyond]
     return symbol, bits, rest
 
 
@@ -52,8 +52,7 @@ def _kinds(alphabet: int) -> tuple[np.ndarray, np.ndarray]:
     bits = np.where(symbol < _DIRECT, 0, high // 4 + _FIRST - 2)
     base = np.where(symbol < _DIRECT, symbol, 0).astype(np.uint64)
     base = np.where(symbol < _DIRECT, base, (np.uint64(4) + (high % 4).astype(np.uint64)) << bits.astype(np.uint64))
-    if alphabet <= MOST_SYMBOLS or alphabet == MOST_SYMBOLS + 1:
-        base[-1], bits[-1] = 0, 64
+    base[-1], bits[-1] = 0, 64
     return base, bits
 
 
@@ -114,12 +113,13 @@ class Numbers:
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self._base, self._bits = _kinds(tables.symbols)
+        self._first = int(np.flatnonzero(self._bits)[0])
 
     def read(self, decoder: Decoder, which: np.ndarray) -> np.ndarray:
         """The next step's numbers, each from its table. int64 [n]"""
         symbol = self.tables.decode(decoder, which)
         u = self._base[symbol]
-        if symbol.max(initial=0) >= _DIRECT:
+        if symbol.max(initial=0) >= self._first:
             bits = self._bits[symbol]
             for part in range(4):
                 some = np.flatnonzero(bits > part * BITS)

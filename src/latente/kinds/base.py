@@ -8,14 +8,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, DataWarning
 from ..model.batch import Batch
 from ..model.dists.base import Likelihood
 from ..parts import find, names
 
-
-class DataWarning(UserWarning):
-    """Something about the data that a user should know, and that was handled as the message says."""
+__all__ = ["Built", "DataWarning", "Kind", "Nets", "infer", "no_committee"]
 
 
 class Nets(Protocol):

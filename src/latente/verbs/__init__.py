@@ -20,6 +20,7 @@ MODEL = Mark("MODEL", "a model file or a run folder")
 RUN = Mark("RUN", "a run folder")
 DATA = Mark("DATA", "a file, or a folder or zip of pictures or tunes, or a folder of 10x")
 CODES = Mark("CODES", "a table of codes, as encode writes it")
+STREAM = Mark("STREAM", "what compress wrote, or - for stdin")
 HISTORY = Mark("HISTORY", "a file of users and items, or items with commas between them")
 ROW = Mark("ROW", "a file's first row, picture or tune, FILE:N for its row N (from 0), or a text itself")
 

@@ -1,6 +1,5 @@
 """What a use learns beside the model, and the model file keeps: a part of role "use" of a specification."""
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,18 +10,18 @@ if TYPE_CHECKING:
     from ...training.loop import Report
 
 
-class Learned(ABC):
+class Learned(Protocol):
     """What was learned. `document` and `tensors` are all of it, for the model file."""
 
     @property
-    @abstractmethod
     def document(self) -> dict[str, Any]:
         """Numbers and names, as JSON can hold them."""
+        ...
 
     @property
-    @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
         """Arrays by name."""
+        ...
 
 
 class Use(Protocol):
