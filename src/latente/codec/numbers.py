@@ -1,7 +1,7 @@
 """Whole numbers of 64 bits as symbols of a small alphabet, and raw bits behind some of them.
 
 u = 0, 1, 2, 3, 4 …  for 0, −1, 1, −2, 2 …
-u < 16 is a symbol; above, a symbol says the place of u's first bit and the two bits behind it, the rest is raw
+u < 32 is a symbol; above, a symbol says the place of u's first bit and the two bits behind it, the rest is raw
 the last symbol of an alphabet that was cut off is an escape: 64 raw bits
 """
 
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import DataError
 from .rans import BITS, Decoder, encode, lanes_for
 from .tables import Tables
 
-_DIRECT, _FIRST = 16, 4
+_DIRECT, _FIRST = 32, 5
 MOST_SYMBOLS = _DIRECT + 4 * (64 - _FIRST)
 
 
@@ -56,6 +57,17 @@ def _kinds(alphabet: int) -> tuple[np.ndarray, np.ndarray]:
     return base, bits
 
 
+def alphabet_for(largest: int) -> int:
+    """How many symbols numbers of so large absolute values need, with the escape for larger ones."""
+    return int(symbols_of(folded(np.array([-largest - 1])))[0][0]) + 2
+
+
+def spans(alphabet: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each symbol but the escape its smallest u, and how many it has. float64"""
+    base, bits = _kinds(alphabet)
+    return base[:-1].astype(np.float64), 2.0 ** bits[:-1]
+
+
 class Writer:
     """Gathers batches of symbols, and codes them at the end. bits: about what they cost so far."""
 
@@ -76,14 +88,33 @@ class Writer:
         """Symbols [steps, n], each step a batch."""
         self.put(*tables.coded(symbols.ravel(), which.ravel()), [symbols.shape[1]] * len(symbols))
 
-    def numbers(self, tables: Tables, which: np.ndarray, values: np.ndarray) -> None:
-        """Whole numbers [steps, n], each step a batch of symbols and of what raw bits they need."""
-        n = values.shape[1]
-        symbol, bits, rest = (a.ravel() for a in symbols_of(folded(values), tables.symbols))
-        starts, freqs = tables.coded(symbol, which.ravel())
-        step = np.arange(values.size) // max(n, 1)
-        order = [step * 8]
-        all_starts, all_freqs = [starts], [freqs]
+    def numbers(self, tables: Tables, which: np.ndarray, values: np.ndarray, step: np.ndarray) -> None:
+        """Whole numbers [n], each from its table, of the steps `step` [n]: see `coded`."""
+        self.coded(tables, which, *symbols_of(folded(values), tables.symbols), step)
+
+    def unsigned(self, tables: Tables, which: np.ndarray, values: np.ndarray) -> None:
+        """Whole numbers from 0 on, uint64 [n], as one step."""
+        self.coded(tables, which, *symbols_of(values, tables.symbols), np.zeros(len(values), np.int64))
+
+    def raw(self, values: np.ndarray, bits: int) -> None:
+        """Whole numbers uint64 [n] of so many bits each, as one batch."""
+        space = np.uint64(BITS - bits)
+        self.put(values << space, np.full(len(values), 1 << int(space), np.uint64), [len(values)])
+
+    def coded(
+        self,
+        tables: Tables,
+        which: np.ndarray,
+        symbols: np.ndarray,
+        bits: np.ndarray,
+        rest: np.ndarray,
+        step: np.ndarray,
+    ) -> None:
+        """Symbols [n] with `bits` raw bits behind each, `rest`. Those of one step are a batch, in their order; their
+        raw bits are batches behind it.
+        """
+        starts, freqs = tables.coded(symbols, which)
+        order, all_starts, all_freqs = [step * 8], [starts], [freqs]
         for part in range(4):
             some = np.flatnonzero(bits > part * BITS)
             if not len(some):
@@ -117,6 +148,10 @@ class Numbers:
 
     def read(self, decoder: Decoder, which: np.ndarray) -> np.ndarray:
         """The next step's numbers, each from its table. int64 [n]"""
+        return unfolded(self.unsigned(decoder, which))
+
+    def unsigned(self, decoder: Decoder, which: np.ndarray) -> np.ndarray:
+        """The next step's numbers from 0 on. uint64 [n]"""
         symbol = self.tables.decode(decoder, which)
         u = self._base[symbol]
         if symbol.max(initial=0) >= self._first:
@@ -127,4 +162,11 @@ class Numbers:
                     break
                 raw = decoder.raw(np.minimum(bits[some] - part * BITS, BITS)).astype(np.uint64)
                 u[some] |= raw << np.uint64(part * BITS)
-        return unfolded(u)
+        return u
+
+
+def opened(data: memoryview) -> Decoder:
+    """A decoder of bytes that begin with their number of lanes. Raises DataError if they are too few."""
+    if len(data) < 2:
+        raise DataError("its coded symbols are cut short")
+    return Decoder(data[2:], int.from_bytes(data[:2], "little"))
