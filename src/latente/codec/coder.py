@@ -177,10 +177,10 @@ class Coder:
         for i, said in enumerate(document["levels"]):
             own = {n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"level{i}.")}
             quantisers = {str(n): Quantiser.from_json(q) for n, q in said["quantisers"].items()}
-            columns = Columns.of(own, said)
-            if len(quantisers) != len(columns.order):
+            made = Columns.of(own, said)
+            if len(quantisers) != len(made.order):
                 raise ValueError("a codec's columns do not go together")
-            levels.append(Level(float(said["bound"]), quantisers, columns))
+            levels.append(Level(float(said["bound"]), quantisers, made))
         grids = [(_grid(first), _grid(second)) for first, second in document["grids"]]
         pictures = None if document["pictures"] is None else _pictures_in(document["pictures"], arrays)
         columns = [str(c) for c in document["columns"]]

@@ -19,7 +19,8 @@ _EXACT = 1 << 53
 class Exact:
     """weights: int16 [out, in] each; biases: int64 [out] each; shifts: of each layer; largest: of what comes in.
 
-    first: int64 [places, out], in place of the first layer's bias: one for each place that an input may come from.
+    places: two arrays int64 [n, out] that add to the first layer's bias, for where an input comes from: its row and its
+    column.
     """
 
     def __init__(
@@ -28,16 +29,15 @@ class Exact:
         biases: Sequence[np.ndarray],
         shifts: Sequence[int],
         largest: int,
-        first: np.ndarray | None = None,
+        places: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.weights, self.biases, self.shifts = list(weights), list(biases), list(shifts)
-        self.largest, self.first = largest, first
+        self.largest, self.places = largest, places
         self._w = [w.astype(np.float64) for w in self.weights]
         self._b = [b.astype(np.float64)[:, None] for b in self.biases]
-        self._first = None if first is None else first.astype(np.float64)
         most = largest
         for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            offset = np.abs(first).max(0) if i == 0 and first is not None else np.abs(b)
+            offset = np.abs(b) + (sum(np.abs(p).max(0) for p in places) if i == 0 and places is not None else 0)
             if w.ndim != 2 or b.shape != (len(w),) or not 0 <= shifts[i] < 40:
                 raise ValueError("layers of a net do not go together")
             if i and w.shape[1] != len(self.weights[i - 1]):
@@ -53,7 +53,7 @@ class Exact:
             f"bias{i}": b for i, b in enumerate(self.biases)
         }
         found |= {"shifts": np.array(self.shifts, np.int32), "largest": np.array([self.largest], np.int64)}
-        return found if self.first is None else found | {"first": self.first}
+        return found if self.places is None else found | {"row": self.places[0], "column": self.places[1]}
 
     @staticmethod
     def of(arrays: dict[str, np.ndarray]) -> "Exact":
@@ -61,7 +61,8 @@ class Exact:
         count = len(arrays["shifts"])
         weights, biases = ([arrays[f"{n}{i}"] for i in range(count)] for n in ("weight", "bias"))
         shifts = [int(s) for s in arrays["shifts"]]
-        return Exact(weights, biases, shifts, int(arrays["largest"][0]), arrays.get("first"))
+        places = (arrays["row"], arrays["column"]) if "row" in arrays else None
+        return Exact(weights, biases, shifts, int(arrays["largest"][0]), places)
 
     @property
     def inputs(self) -> int:
@@ -71,15 +72,13 @@ class Exact:
     def outputs(self) -> int:
         return len(self.weights[-1])
 
-    def __call__(self, rows: np.ndarray, place: int | np.ndarray = 0) -> NDArray[np.int16]:
-        """Whole numbers [in, n] -> [out, n]. place: where they come from."""
+    def __call__(self, rows: np.ndarray, place: tuple[int, int] = (0, 0)) -> NDArray[np.int16]:
+        """Whole numbers [in, n] -> [out, n]. place: the row and column that they come from."""
         h = np.clip(rows, -self.largest, self.largest).astype(np.float64)
         for i, (w, b, shift) in enumerate(zip(self._w, self._b, self.shifts, strict=True)):
-            h = w @ h
-            if i == 0 and self._first is not None:
-                h += self._first[place].reshape(len(w), -1) if np.ndim(place) == 0 else self._first[place].T
-            else:
-                h += b
+            h = w @ h + b
+            if i == 0 and self.places is not None:
+                h += (self.places[0][place[0]] + self.places[1][place[1]]).astype(np.float64)[:, None]
             h *= 2.0**-shift
             np.floor(h, out=h)
             if i < len(self._w) - 1:

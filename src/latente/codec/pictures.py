@@ -110,7 +110,7 @@ class Drawn(Method):
         return len(self.palette) < 256
 
     def walk(self, shape: tuple[int, int, int], n: int, told: np.ndarray | None) -> Walk:
-        if self.net.first is not None and len(self.net.first) != shape[0] * shape[1]:
+        if self.net.places is None or tuple(len(p) for p in self.net.places) != shape[:2]:
             raise ValueError("the net of pictures is of other pictures")
         return DrawnWalk(self, shape, n, told)
 
@@ -134,7 +134,7 @@ class DrawnWalk(Walk):
         h, w, c = shape
         if c != 1:
             raise ValueError("drawn pictures have one channel")
-        self._method, self._told, self._w = method, told, w
+        self._method, self._told = method, told
         self._a = _framed(h, w, 1, n)[:, :, 0]
         self._seen = np.zeros((3, n), np.int16)  # pixels above 0, pixels of full ink, the largest
         if method is not None:
@@ -142,14 +142,16 @@ class DrawnWalk(Walk):
             self._symbol[method.palette] = np.arange(len(method.palette))
             self._pixel = np.concatenate([method.palette, [0]]).astype(np.int16)
 
-    def inputs(self, y: int, x: int) -> np.ndarray:
-        """What the net looks at. int16 [INPUTS, n]"""
+    def near(self, y: int, x: int) -> np.ndarray:
+        """The nearest pixels. int16 [10, n]"""
+        return np.stack([self._a[y + _UP + d, x + _SIDE + e] for d, e in _NEAR])
+
+    def inputs(self, y: int, x: int, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """What the net looks at, of some of the pictures. int16 [INPUTS, those]"""
         y0, x0 = y + _UP, x + _SIDE
-        near = np.stack([self._a[y0 + d, x0 + e] for d, e in _NEAR])
-        around = [self._a[y0 + d, x0 + a : x0 + b + 1] for d, a, b in _AROUND]
-        return np.concatenate(
-            [*around, (near > 0) * np.int16(255), (near >= _INK) * np.int16(255), np.minimum(self._seen, 255)]
-        )
+        near, seen = self.near(y, x)[:, which], np.minimum(self._seen[:, which], 255)
+        around = [self._a[y0 + d, x0 + a : x0 + b + 1][:, which] for d, a, b in _AROUND]
+        return np.concatenate([*around, (near > 0) * np.int16(255), (near >= _INK) * np.int16(255), seen])
 
     def rows(self, y: int, x: int, c: int) -> np.ndarray:
         assert self._method is not None
@@ -162,7 +164,7 @@ class DrawnWalk(Walk):
                 *(west + north, west + north + nw + ne, np.full_like(west, y), np.full_like(west, x), *self._seen),
             ]
         )
-        net = self._method.net(self.inputs(y, x), y * self._w + x)
+        net = self._method.net(self.inputs(y, x), (y, x))
         told = _told(self._told, y, x)
         return np.concatenate([net, plain, told]) if told.size else np.concatenate([net, plain])
 
@@ -238,6 +240,16 @@ class PhotoWalk(Walk):
         self._method, self._told, self.channels, self._n = method, told, c, n
         self.a, self._e = _framed(h, w, c, n), _framed(h, w, c, n)
         self._float = None if method is None else method.weights.astype(np.float64)
+
+    def fill(self, lanes: np.ndarray) -> None:
+        """Put all pixels [h, w, c, n] at once: for learning, which asks for no residuals."""
+        h, w = lanes.shape[:2]
+        self.a[_UP : _UP + h, _SIDE : _SIDE + w] = lanes
+        self.a[:, :, 1:] -= self.a[:, :, :1]
+
+    def at(self, y: int, x: int, c: int) -> np.ndarray:
+        """What is here of channel c. int16 [n]"""
+        return self.a[y + _UP, x + _SIDE, c]
 
     def inputs(self, y: int, x: int, c: int) -> tuple[np.ndarray, np.ndarray]:
         """What the linear form looks at [inputs, n], less the nearest pixel, which is the second. int16"""

@@ -93,8 +93,8 @@ def grow(
     *,
     bins: int = 32,
     groups: int = 24,
-    alpha: float = 4.0,
-    least_gain: float = 8.0,
+    alpha: float = 400.0,
+    least_gain: float = 4.0,
     depth: int = 16,
     fewest: int = 64,
 ) -> Tree:

@@ -229,7 +229,7 @@ class Compressor:
         shown = pixels if bound == 0 else _coarse(pixels, bound)
         found: list[tuple[int, bytes]] = []
         if own is not None and bound == 0:
-            found.append((CONTEXT, own.encode(pixels)))
+            found.append((CONTEXT, own.context.encode(pixels)))
             if own.latents is not None and self.encoder is not None:
                 found.append((LATENTS, own.latents.encode(pixels, self.encoder(pixels))))
         method, data = self._shortest(found, lambda slow: libraries.pixels_packed(shown, slow), shown.tobytes())
@@ -319,7 +319,7 @@ def _size(block: Block, other: bytes) -> int:
 
 def _digest(block: Block, other: bytes) -> bytes:
     parts = [*([] if block.pixels is None else [block.pixels]), *block.numbers]
-    return digest(*(memoryview(np.ascontiguousarray(p)).cast("B") for p in parts if p.size), other)
+    return digest(*(np.ascontiguousarray(p).view(np.uint8).data for p in parts if p.size), other)
 
 
 # ── what is coded how ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -396,7 +396,7 @@ def _planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
         if found is not None:
             asked[name] = found
     fine = [
-        (level.finest, i)
+        (level.bound, i)
         for i, level in enumerate(coder.levels)
         if set(level.quantisers) == set(asked) and all(level.quantisers[n].bound <= bounds[n] for n in asked)
     ]
@@ -478,7 +478,7 @@ def _of_model(own: Any, method: int, data: memoryview, rows: int, mode: Mode) ->
     if method == LATENTS and own.latents is not None:
         return own.latents.decode(data, rows)
     if method == CONTEXT:
-        return own.decode(data, rows)
+        return own.context.decode(data, rows)
     raise DataError("its pictures are coded in a way that this model does not know")
 
 

@@ -43,7 +43,11 @@ def compressed(
     if first is None or len(first) == 0:
         raise DataError("found 0 rows", hint="check the file, or the filter before it")
     layout = Layout.of(first, flat=ae.schema_.name == "series")
-    encoder = coder.pictures.encoder(ae.model_) if coder.pictures is not None and coder.pictures.latents else None
+    encoder = None
+    if coder.pictures is not None and coder.pictures.latents is not None:
+        from .learned.codec_latents import whole_codes
+
+        encoder = whole_codes(ae.model_)
     writer = Compressor(
         coder,
         out,
@@ -191,7 +195,7 @@ def _restored(document: file.Document, data: bytes, name: str) -> Coder:
         raise ModelFileError(f"{name} has not learned to compress", hint="latente fit DATA --recipe codec")
     tensors = {k.removeprefix("use."): v for k, v in load(data).items() if k.startswith("use.")}
     learned = document.use["learned"]
-    return file.described(lambda: Coder.restore(learned, tensors), name)  # type: ignore[no-any-return]
+    return file.described(lambda: Coder.restore(learned, tensors), name)
 
 
 def _candidates(near: Path | None, digest: str) -> Iterator[Path]:
