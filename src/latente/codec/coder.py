@@ -16,6 +16,7 @@ from .columns import Columns
 from .grids import Grid, Quantiser
 from .numbers import Writer, opened
 from .pictures import METHODS, Context, Method
+from .ranks import Ranks
 from .tables import Tables
 from .tree import Tree
 
@@ -32,15 +33,20 @@ class Level:
 
     bound: float
     quantisers: dict[str, Quantiser]
+    ranks: Ranks
     columns: Columns
+
+    def __post_init__(self) -> None:
+        if len(self.quantisers) != len(self.ranks.counts) or self.ranks.columns != len(self.columns.order):
+            raise ValueError("a codec's columns do not go together")
 
     def encode(self, wholes: np.ndarray) -> bytes:
         """Whole numbers int64 [n, c] as bytes."""
-        return self.columns.encode(wholes)
+        return self.columns.encode(self.ranks.split(wholes))
 
     def decode(self, data: memoryview, n: int) -> np.ndarray:
         """n rows that `encode` wrote. Raises DataError for other bytes."""
-        return self.columns.decode(data, n)
+        return self.ranks.join(self.columns.decode(data, n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +103,22 @@ class Pictures:
         return self.context.shape
 
 
+def short(bound: float) -> float:
+    """A bound of seven digits that is no larger: headers hold many of them."""
+    found = float(f"{bound:.6e}")
+    return found if found <= bound else float(f"{bound * (1 - 1e-6):.6e}")
+
+
 class Coder:
-    """columns: the names of the columns of numbers; ranges: how far their values went; grids: the exact and the near
-    grid of each; levels: coders, the exact one first; pictures: theirs, instead.
+    """columns: the names of the columns of numbers; ranges: how far their values went; grids: of each the exact, the
+    near and the hidden one; levels: coders, the exact one first; pictures: theirs, instead.
     """
 
     def __init__(
         self,
         columns: list[str],
         ranges: list[float],
-        grids: list[tuple[Grid | None, Grid | None]],
+        grids: list[list[Grid | None]],
         levels: list[Level],
         pictures: Pictures | None = None,
     ) -> None:
@@ -114,14 +126,15 @@ class Coder:
         if not len(columns) == len(ranges) == len(grids):
             raise ValueError("a codec's columns do not go together")
 
-    def grid(self, name: str, bound: float) -> Grid | None:
-        """The grid of a column that serves a bound."""
-        return self.grids[self.columns.index(name)][bound > 0]
+    def quantiser(self, name: str, dtype: np.dtype, bound: float) -> Quantiser | None:
+        """Whole numbers of a column within a bound; None if there are none."""
+        exact, *near = self.grids[self.columns.index(name)]
+        return Quantiser.best(dtype, bound, near if bound > 0 else [exact])
 
     def bounds(self, mode: str, value: Any) -> dict[str, float]:
         """How far each column's values may be off. Raises ConfigError for columns that are none of the model's."""
         if mode == "rel-error":
-            return {n: float(value) * r for n, r in zip(self.columns, self.ranges, strict=True)}
+            return {n: short(float(value) * r) for n, r in zip(self.columns, self.ranges, strict=True)}
         if mode == "max-error" and isinstance(value, dict):
             odd = next((n for n in value if n not in self.columns), None)
             if odd is not None:
@@ -140,6 +153,7 @@ class Coder:
         levels = []
         for i, level in enumerate(self.levels):
             arrays |= {f"level{i}.{n}": a for n, a in level.columns.arrays.items()}
+            arrays |= {f"level{i}.ranks": level.ranks.counts, f"level{i}.levels": level.ranks.levels}
             quantisers = {n: q.to_json() for n, q in level.quantisers.items()}
             levels.append({"bound": level.bound, "quantisers": quantisers, **level.columns.settings})
         document: dict[str, Any] = {
@@ -177,11 +191,11 @@ class Coder:
         for i, said in enumerate(document["levels"]):
             own = {n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"level{i}.")}
             quantisers = {str(n): Quantiser.from_json(q) for n, q in said["quantisers"].items()}
-            made = Columns.of(own, said)
-            if len(quantisers) != len(made.order):
-                raise ValueError("a codec's columns do not go together")
-            levels.append(Level(float(said["bound"]), quantisers, made))
-        grids = [(_grid(first), _grid(second)) for first, second in document["grids"]]
+            ranks = Ranks(own["ranks"], own["levels"])
+            levels.append(Level(float(said["bound"]), quantisers, ranks, Columns.of(own, said)))
+        grids = [[_grid(g) for g in own] for own in document["grids"]]
+        if any(len(own) != 3 for own in grids):
+            raise ValueError("a column's grids cannot be")
         pictures = None if document["pictures"] is None else _pictures_in(document["pictures"], arrays)
         columns = [str(c) for c in document["columns"]]
         return Coder(columns, [float(r) for r in document["ranges"]], grids, levels, pictures)

@@ -1,6 +1,6 @@
 """The stream: a header, chunks that can each be decoded alone, and an index of where they are. Little-endian.
 
-    magic 8 · version u16 · length u32 · header, a JSON object · seal 8
+    magic 8 · version u16 · length u32 · header, a JSON object, deflated · seal 8
     chunk:  b"chnk" · number u32 · first row u64 · rows u32 · decoded bytes u64 · payload bytes u32 · digest of what is
             decoded 8 · digest of the payload 8 · seal 8 · payload
     index:  b"indx" · chunks u32 · rows u64 · for each chunk its place u64, first row u64, rows u32 · seal 8
@@ -15,6 +15,7 @@ is missing. A payload is sections, each `method` u8 · length u32 and its bytes;
 import hashlib
 import json
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -98,7 +99,8 @@ class Writer:
         text = json.dumps(header, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
         if len(text) > MOST_HEADER:
             raise DataError(f"what is to be said of the data takes {len(text):,} bytes, {MOST_HEADER:,} at the most")
-        start = MAGIC + _HEAD.pack(VERSION, len(text)) + text
+        packed = zlib.compress(text, 9)
+        start = MAGIC + _HEAD.pack(VERSION, len(packed)) + packed
         self._file, self._key = file, digest(start)
         self._entries: list[tuple[int, int, int]] = []
         self.rows = self.place = 0
@@ -175,10 +177,11 @@ class Reader:
         self._key = self._tape.take(8)
         if digest(start, text) != self._key:
             raise DataError(f"{name} is damaged or cut short in its header", hint="copy it again from its source")
+        unpacking = zlib.decompressobj()
         try:
-            self.header: dict[str, Any] = json.loads(text)
-        except (ValueError, RecursionError):
-            raise DataError(f"{name} has a header that is no JSON") from None
+            self.header: dict[str, Any] = json.loads(unpacking.decompress(text, MOST_HEADER))
+        except (ValueError, RecursionError, zlib.error):
+            raise DataError(f"{name} has a header that is no JSON", hint="copy it again from its source") from None
         self.total: int | None = None
 
     def chunks(self) -> Iterator[Chunk | Damage]:

@@ -5,6 +5,7 @@ a bin holds `width` neighbours, and stands for their middle: (2 · q · width + 
 without a grid: value = q · step
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -19,6 +20,9 @@ _LOOKED_AT = 100_000
 _SLACK = 0.02
 # Bounds of so many steps of a grid gain nothing from it, and what lies off it loses.
 _WIDE = 16
+# Values of a column with a hidden grid, at least; values and waves that are looked at; how alike phases are; and parts
+# of 1 of its steps.
+_FEWEST, _WAVES, _MOST_WAVES, _ALIKE, _FINE = 8, 400, 1 << 24, 0.9, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,33 @@ def grid_of(values: np.ndarray, exact: bool = True) -> Grid | None:
     return replace(found, unit=unit)
 
 
+def pitch_of(values: np.ndarray, bound: float) -> Grid | None:
+    """A grid that nobody wrote down, to which a column's values keep within a fraction of a bound: the steps of the
+    instrument behind them, of half the bound to 40 times it. None if there is none.
+
+    Of a wave of the right length all values are at one phase: the length is where the mean of exp(2πi·value/length) is
+    largest, then by least squares.
+    """
+    some = np.unique(values[np.isfinite(values)].astype(np.float64))
+    if bound <= 0 or len(some) < _FEWEST:
+        return None
+    reach = some[-1] - some[0]
+    tried = np.arange(1 / (40 * bound), 2 / bound, 1 / (8 * reach))
+    looked = some[:: max(1, len(some) // _WAVES)]
+    if not 0 < len(tried) * len(looked) < _MOST_WAVES:
+        return None
+    alike = np.abs(np.exp(2j * np.pi * np.outer(tried, looked)).mean(1))
+    if alike.max() < _ALIKE:
+        return None
+    often = float(tried[alike.argmax()])
+    for _ in range(3):
+        k = np.rint(some * often)
+        often = float(k @ k / max(k @ some, 1e-300))
+    unit = round(_FINE / often)
+    slack = float(np.abs(some - np.rint(some * often) * unit / _FINE).max()) * (1 + 1e-6)
+    return Grid(unit, _FINE, False, slack) if unit >= 1 and 0 < slack < bound else None
+
+
 @dataclass(frozen=True)
 class Quantiser:
     """Whole numbers of one column. bound: no value is farther than so much from what stands for it; 0: exact."""
@@ -90,6 +121,17 @@ class Quantiser:
     grid: Grid | None
     width: int = 1
     step: float = 0.0
+
+    @staticmethod
+    def best(dtype: np.dtype, bound: float, grids: "Sequence[Grid | None]") -> "Quantiser | None":
+        """The coarsest within the bound that any of these grids, or none, allows; None if there is none."""
+        found = [q for q in (Quantiser.of(dtype, bound, g) for g in grids) if q is not None]
+        return max(found, key=lambda q: q.coarseness, default=None)
+
+    @property
+    def coarseness(self) -> float:
+        """How wide a bin is."""
+        return self.step if self.grid is None else self.width * self.grid.step
 
     @staticmethod
     def of(dtype: np.dtype, bound: float, grid: Grid | None) -> "Quantiser | None":

@@ -26,7 +26,7 @@ from ..codec.grids import Quantiser
 from ..errors import ConfigError, DataError, ModelFileError
 from . import libraries
 from .libraries import NAMES, PLAIN, ZSTD, best, columns_of, columns_packed
-from .packing import Block, Layout, batch_bytes, batch_of
+from .packing import Block, Layout, batch_bytes, batch_of, stored
 
 if TYPE_CHECKING:
     from ..codec.coder import Encoder
@@ -160,7 +160,7 @@ class Compressor:
         verify: bool = True,
         measure: bool = False,
         rows: int | None = None,
-        total: int | None = None,
+        model_bytes: int = 0,
     ) -> None:
         self.coder, self.layout, self.mode, self.encoder = coder, layout, mode, encoder
         self.verify, self.measure = verify, measure
@@ -170,12 +170,11 @@ class Compressor:
             "layout": layout.to_json(),
             "mode": [mode.name, mode.value],
             "model": model,
-            "rows": total,
             "plan": self.plan.to_json(),
         }
         most = max(1, container.MOST_DECODED // 2 // max(1, layout.row_bytes()))
         self.size = min(rows or max(1, min(MOST_ROWS, CHUNK_BYTES // max(1, layout.row_bytes()))), most)
-        self.report = Report(model_bytes=coder.size)
+        self.report = Report(model_bytes=coder.size, file_bytes=model_bytes)
         self._out = container.Writer(file, header)
 
     def add(self, raw: Any) -> None:
@@ -263,9 +262,10 @@ class Compressor:
             parts = [(method, data), _exceptions(odd, [block.numbers[at] for at, _ in used])]
             report.exceptions += int(odd.sum())
         rest = [i for i in range(len(shown)) if i not in {at for at, _ in plan.asked}]
-        for i in rest:
-            parts.append(best(columns_packed([shown[i]], slow=True)))
-        return method, parts, shown
+        packed_rest = [best(columns_packed([shown[i]])) for i in rest]
+        if not plan.asked and packed_rest:
+            method = max(packed_rest, key=lambda one: len(one[1]))[0]
+        return method, [*parts, *packed_rest], shown
 
     def _shortest(self, own: list[tuple[int, bytes]], packed: Any, data: bytes) -> tuple[int, bytes]:
         """The model's ways against those of the libraries, which are tried as far as one may be shorter."""
@@ -392,7 +392,9 @@ def _planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
     asked = {}
     for name in coder.columns:
         dtype = np.dtype(layout.numbers[at[name]][1])
-        found = Quantiser.of(dtype, bounds[name], coder.grid(name, bounds[name]))
+        if dtype.kind in "mM":
+            raise DataError(f"column {name!r} is of times, and was of numbers", hint="give it as numbers")
+        found = coder.quantiser(name, dtype, bounds[name])
         if found is not None:
             asked[name] = found
     fine = [
@@ -502,7 +504,7 @@ def _columns(section: Any, rows: int, layout: Layout, plan: Plan, coder: Coder |
         if i not in columns:
             method, data = section()
             columns[i] = columns_of(method, data, rows, 1)[0]
-        if columns[i].dtype.name != dtype:
+        if columns[i].dtype.name != stored(dtype):
             raise DataError(f"its column {layout.names[i]!r} is of type {columns[i].dtype}, and not {dtype}")
     return [columns[i] for i in range(len(layout.numbers))]
 

@@ -38,8 +38,9 @@ class Block:
 @dataclass(frozen=True)
 class Layout:
     """What data are beside their values. form: "frame", "array", "pictures" or "pixels" (an array of pictures);
-    numbers: name and type of each numeric column; order: the names of all columns of a frame; inner: of an array the
-    shape of what the first axis counts, in `flat` of which one row of numbers goes into the next; frame: the library.
+    numbers: name and type of each column of numbers or times; order: the names of all columns of a frame; inner: of an
+    array the shape of what the first axis counts, in `flat` of which rows of numbers go on into the next; frame: the
+    library.
     """
 
     form: str
@@ -69,7 +70,7 @@ class Layout:
     def from_json(document: dict[str, Any]) -> "Layout":
         """Raises ValueError, TypeError or LookupError for what `to_json` does not give."""
         numbers = tuple((str(name), np.dtype(str(dtype)).name) for name, dtype in document["numbers"])
-        if any(np.dtype(d).kind not in "iuf" or np.dtype(d).itemsize > 8 for _, d in numbers):
+        if any(np.dtype(d).kind not in "iufmM" or np.dtype(d).itemsize > 8 for _, d in numbers):
             raise ValueError("a column of numbers is of no such type")
         inner = tuple(int(i) for i in document["inner"])
         if document["form"] not in ("frame", "array", "pictures", "pixels") or not all(0 < i < 1 << 32 for i in inner):
@@ -146,7 +147,7 @@ class Layout:
             column = raw[name].to_numpy() if hasattr(raw, "columns") else table.column(name).to_numpy()
             if column.dtype.name != dtype:
                 column = _as_type(np.asarray(column), dtype, name)
-            numbers.append(np.ascontiguousarray(column))
+            numbers.append(np.ascontiguousarray(column).view(stored(dtype)))
         rest = [n for n in self.order if n not in wanted]
         other = table.select(rest).combine_chunks() if rest else None
         if other is not None:
@@ -170,6 +171,7 @@ class Layout:
                 else pixels.reshape(rows, *self.inner)
             )
         columns = [np.concatenate(parts) for parts in zip(*(b.numbers for b in blocks), strict=True)]
+        columns = [c.view(dtype) for c, (_, dtype) in zip(columns, self.numbers, strict=True)] if columns else []
         if self.form == "array":
             table = np.stack(columns, 1) if columns else np.empty((rows, 0))
             return table.reshape(-1, *self.inner)
@@ -194,6 +196,11 @@ class Layout:
         return frame
 
 
+def stored(dtype: str) -> str:
+    """The type that numbers of a column are coded in."""
+    return "int64" if np.dtype(dtype).kind in "mM" else dtype
+
+
 def _frame_layout(raw: Any) -> Layout:
     library = type(raw).__module__.split(".")[0]
     order = tuple(str(c) for c in (raw.columns if hasattr(raw, "columns") else raw.column_names))
@@ -214,7 +221,7 @@ def _plain(column: Any, library: str) -> str | None:
     """The numpy type of a column of plain numbers; None if it is none, or has places without one."""
     if library == "pandas":
         dtype = column.dtype
-        plain = isinstance(dtype, np.dtype) and dtype.kind in "iuf" and dtype.itemsize <= 8
+        plain = isinstance(dtype, np.dtype) and dtype.kind in "iufmM" and dtype.itemsize <= 8
         return dtype.name if plain else None
     array = column.to_arrow() if library == "polars" else column
     if array.null_count:
@@ -228,7 +235,11 @@ def _plain(column: Any, library: str) -> str | None:
 
 def _as_type(column: np.ndarray, dtype: str, name: str) -> np.ndarray:
     """A later part's column in the first part's type. Raises DataError where that would change a value."""
-    if column.dtype.kind in "iufb":
+    if column.dtype.kind in "mM" and column.dtype.kind == np.dtype(dtype).kind:
+        made = column.astype(dtype)
+        if (made.astype(column.dtype).view(np.int64) == column.view(np.int64)).all():
+            return made
+    elif column.dtype.kind in "iufb":
         with np.errstate(all="ignore"):
             made = column.astype(dtype)
             back = made.astype(column.dtype)

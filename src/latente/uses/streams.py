@@ -37,7 +37,7 @@ def compressed(
 ) -> Report:
     """Write data as a stream. Raises ConfigError if the model has no codec, DataError if the data do not fit it."""
     coder = coder_of(ae)
-    document = file.parse(ae._bytes(), "the model")
+    own = ae._bytes()
     blocks = _blocks(ae, data, rows)
     first = next(blocks, None)
     if first is None or len(first) == 0:
@@ -53,7 +53,8 @@ def compressed(
         out,
         layout,
         mode,
-        model=document.digest,
+        model=file.parse(own, "the model").digest,
+        model_bytes=len(own),
         encoder=encoder,
         verify=verify,
         measure=measure,

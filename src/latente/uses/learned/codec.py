@@ -10,8 +10,9 @@ import numpy as np
 from ...codec.coder import Coder, Latents, Level, Pictures
 from ...codec.exact import Exact
 from ...codec.fitting import fitted
-from ...codec.grids import Quantiser, grid_of
+from ...codec.grids import grid_of, pitch_of
 from ...codec.numbers import alphabet_for, folded, symbols_of
+from ...codec.ranks import Ranks
 from ...codec.tables import Tables, quantised
 from ...errors import ConfigError, DataError
 from ...kinds.base import DataWarning
@@ -34,14 +35,15 @@ MOST, COLUMNS = 256 << 20, 4_096
 class Codec:
     """Coders for exactly these relative error bounds and for no loss; of pictures for no loss, and for qualities.
 
-    bounds: as shares of each column's range. leaves: tables of a picture's coder, at the most: 0 is 1,000 for grey
+    bounds: as shares of each column's range. leaves: tables of a picture's coder, at the most: 0 is 2,000 for grey
     pictures and 4,000 for colour. latents: whether pictures can also be sent in two parts, latents and what they leave,
-    where latents are rounded and the decoder is a net of linear layers and relu.
+    where latents are rounded and the decoder is a net of linear layers and relu. qualities: whether at a quality.
     """
 
     bounds: tuple[float, ...] = (1e-2, 1e-3)
     leaves: int = 0
     latents: bool = True
+    qualities: bool = True
 
     def __post_init__(self) -> None:
         require(all(0 < b < 1 for b in self.bounds), self, "bounds", "between 0 and 1 each")
@@ -76,7 +78,8 @@ class Codec:
             there = values[np.isfinite(values)]
             columns.append(name)
             ranges.append(float(there.max()) - float(there.min()) if len(there) else 0.0)
-            grids.append((grid_of(values), grid_of(values, exact=False)))
+            bound = min(self.bounds, default=0.0) * ranges[-1]
+            grids.append([grid_of(values), grid_of(values, exact=False), pitch_of(values, bound)])
         coder = Coder(columns, ranges, grids, [])
         for bound in (0.0, *sorted(self.bounds)):
             level = _level(coder, dict(zip(names, numbers, strict=True)), bound, time)
@@ -90,11 +93,14 @@ class Codec:
         from . import codec_blocks, codec_pictures
 
         pixels = _pixels(raw, ae)
-        leaves = self.leaves or (1_000 if pixels.shape[3] == 1 else 4_000)
+        if getattr(ae.schema_, "binarize", False):  # as the model saw them
+            drawn = np.random.default_rng(seed).integers(0, 255, pixels.shape, np.uint8)
+            pixels = (drawn < pixels) * np.uint8(255)
+        leaves = self.leaves or (2_000 if pixels.shape[3] == 1 else 4_000)
         context = codec_pictures.learned(pixels, seed, leaves, _quiet)
         latents = self._latents(ae, pixels, context, seed, leaves) if self.latents else None
         binary = bool(np.isin(pixels, (0, 255)).all())
-        lossy = None if binary or len(pixels) < 20 else codec_blocks.learned(pixels, seed)
+        lossy = codec_blocks.learned(pixels, seed) if self.qualities and not binary and len(pixels) >= 20 else None
         return Coder([], [], [], [], Pictures(context, latents, lossy))
 
     def _latents(self, ae: "Autoencoder", pixels: np.ndarray, context: Any, seed: int, leaves: int) -> Latents | None:
@@ -125,13 +131,14 @@ def _level(coder: Coder, numbers: dict[str, np.ndarray], bound: float, time: boo
     bounds = coder.bounds("rel-error", bound)
     quantisers = {}
     for name, values in numbers.items():
-        found = Quantiser.of(values.dtype, bounds[name], coder.grid(name, bounds[name]))
+        found = coder.quantiser(name, values.dtype, bounds[name])
         if found is not None:
             quantisers[name] = found
     if not quantisers:
         return None
     wholes = np.stack([q.wholes(numbers[n])[0] for n, q in quantisers.items()], 1)
-    return Level(bound, quantisers, fitted(wholes, time))
+    ranks = Ranks.of(wholes)
+    return Level(bound, quantisers, ranks, fitted(ranks.split(wholes), time))
 
 
 def _numbers(raw: Any, flat: bool) -> tuple[list[np.ndarray], list[str]]:
@@ -149,7 +156,11 @@ def _numbers(raw: Any, flat: bool) -> tuple[list[np.ndarray], list[str]]:
         raise DataError("there is no column of numbers to compress", hint="leave out --recipe codec")
     if len(layout.numbers) > COLUMNS:
         raise DataError(f"a row has {len(layout.numbers):,} numbers, and a codec knows {COLUMNS:,} at the most")
-    return [np.concatenate(column) for column in zip(*parts, strict=True)], layout.names
+    found = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    plain = [i for i, (_, dtype) in enumerate(layout.numbers) if np.dtype(dtype).kind not in "mM"]
+    if not plain:
+        raise DataError("there is no column of numbers to compress", hint="leave out --recipe codec")
+    return [found[i] for i in plain], [layout.names[i] for i in plain]
 
 
 def _pixels(raw: Any, ae: "Autoencoder") -> np.ndarray:

@@ -33,7 +33,7 @@ STEPS = (76, 64, 54, 46, 38, 31, 25, 19)
 # Latents of a block that are kept: those left out hold less than what rounding loses at the best quality.
 KEPT = {1: 48, 3: 112}
 # Pictures that predictions, likely sizes and tables are learned from, at the most, for pictures of 32×32 pixels.
-_BASES, _SIZES, _TABLES = 6_000, 1_500, 1_000
+_BASES, _SIZES, _TABLES = 20_000, 4_000, 1_500
 _AREA = 32 * 32
 _EPOCHS, _RATE, _BATCH = 3, 0.01, 1_024
 # The step that predictions are drawn towards 0 for, and rounds of tables: choices depend on them, and they on choices.

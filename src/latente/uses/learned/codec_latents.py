@@ -58,7 +58,7 @@ def whole_codes(model: Any) -> Callable[[np.ndarray], np.ndarray]:
         found = []
         with torch.no_grad():
             for start in range(0, len(pixels), _ROWS):
-                some = np.ascontiguousarray(pixels[start : start + _ROWS].transpose(0, 3, 1, 2))
+                some = pixels[start : start + _ROWS].transpose(0, 3, 1, 2).copy()
                 mean = model.encode(Batch(torch.from_numpy(some).float().div_(255))).mean
                 found.append(mean.round().clamp(-_LARGEST, _LARGEST).long().numpy())
         return np.concatenate(found)
