@@ -174,6 +174,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if spec.kind is None:
             spec = spec.override("kind", raw.kind if isinstance(raw, Source) else infer(raw))
         spec = self._set(spec, "kind")
+        kinds = getattr(spec.use, "kinds", None)
+        if kinds and spec.kind.name not in kinds:
+            raise ConfigError(
+                f"use {spec.use.name!r} is of data of kind {', '.join(kinds)}, and these are of kind {spec.kind.name!r}",
+                hint="leave out --recipe (recipe=)",
+            )
         if spec.train.dp_epsilon is not None:
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
         remark = besides(raw) if self.kind == "auto" and spec.kind.name == "table" else ""

@@ -14,7 +14,7 @@ from ...codec.grids import grid_of, pitch_of
 from ...codec.numbers import alphabet_for, folded, symbols_of
 from ...codec.ranks import Ranks
 from ...codec.tables import Tables, quantised
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from ...kinds.base import DataWarning
 from ...kinds.pictures import Pictures as Images
 from ...kinds.sources import Source
@@ -40,6 +40,8 @@ class Codec:
     where latents are rounded and the decoder is a net of linear layers and relu. qualities: whether at a quality.
     """
 
+    kinds = ("image", "series", "table")
+
     bounds: tuple[float, ...] = (1e-2, 1e-3)
     leaves: int = 0
     latents: bool = True
@@ -56,10 +58,6 @@ class Codec:
         name = ae.schema_.name
         if name == "image":
             return self._of_pictures(ae, raw, seed)
-        if name not in ("table", "series"):
-            raise ConfigError(
-                f"a codec is of tables, series and pictures, not of {name}", hint="leave out --recipe codec"
-            )
         return self._of_columns(raw, time=name == "series")
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> Coder:
