@@ -345,7 +345,7 @@ def test_data_that_do_not_fit_the_model_are_refused(sensors, table, grey):
         lt.compress(sensors[0], sensors[1].assign(free="a"))
     with pytest.raises(errors.DataError, match="rows have 3 numbers, and the model's 8"):
         lt.compress(table[0], table[1][:, :3])
-    with pytest.raises(errors.DataError, match="pictures of 9×9 pixels .* was fitted on 12×12"):
+    with pytest.raises(errors.DataError, match=r"pictures of 9×9 pixels .* was fitted on 12×12"):
         lt.compress(grey[0], np.zeros((4, 9, 9), np.uint8))
     with pytest.raises(errors.DataError, match="are numbers"):
         lt.compress(grey[0], table[1])
@@ -358,7 +358,7 @@ def test_data_that_do_not_fit_the_model_are_refused(sensors, table, grey):
 
 
 def test_texts_have_no_codec():
-    with pytest.raises(errors.ConfigError, match="use 'codec' is of data of kind image, series, table, and these"):
+    with pytest.raises(errors.ConfigError, match="use 'codec' is of kinds image, series, table, and these"):
         lt.Autoencoder("codec", kind="text", random_state=0).fit(["one", "two", "three words"] * 20)
 
 

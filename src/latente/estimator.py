@@ -177,7 +177,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         kinds = getattr(spec.use, "kinds", None)
         if kinds and spec.kind.name not in kinds:
             raise ConfigError(
-                f"use {spec.use.name!r} is of data of kind {', '.join(kinds)}, and these are of kind {spec.kind.name!r}",
+                f"use {spec.use.name!r} is of kinds {', '.join(kinds)}, and these data are of kind {spec.kind.name!r}",
                 hint="leave out --recipe (recipe=)",
             )
         if spec.train.dp_epsilon is not None:

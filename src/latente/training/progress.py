@@ -22,6 +22,10 @@ def printer(stream: TextIO | None = None) -> Callable[[dict[str, Any], "History"
     last = [-QUIET]
 
     def report(row: dict[str, Any], history: "History") -> None:
+        if "doing" in row:  # of what is learned beside the model: what begins now
+            stream.write(("\r\x1b[2K" if stream.isatty() else "") + f"{row['beside']}: {row['doing']}\n")
+            stream.flush()
+            return
         text = line(row, history)
         if "doctor" in row:
             stream.write(("\r\x1b[2K" if stream.isatty() else "") + f"doctor: {row['doctor']}\n")

@@ -1,7 +1,7 @@
 """Learning to compress: what the model file keeps beside the model, so that it is a codec."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ...codec.exact import Exact
 from ...codec.fitting import fitted
 from ...codec.grids import grid_of, pitch_of
 from ...codec.numbers import alphabet_for, folded, symbols_of
+from ...codec.pictures import Context
 from ...codec.ranks import Ranks
 from ...codec.tables import Tables, quantised
 from ...errors import DataError
@@ -55,10 +56,15 @@ class Codec:
         self, ae: "Autoencoder", feed: "Feed", seed: int, raw: Any = None, report: "Report | None" = None
     ) -> Coder:
         """From the rows that the model was fitted on."""
+
+        def say(doing: str) -> None:
+            if report is not None:
+                report({"beside": "codec", "doing": doing}, ae.history_)
+
         name = ae.schema_.name
         if name == "image":
-            return self._of_pictures(ae, raw, seed)
-        return self._of_columns(raw, time=name == "series")
+            return self._of_pictures(ae, raw, seed, say)
+        return self._of_columns(raw, name == "series", say)
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> Coder:
         """From a model file."""
@@ -69,7 +75,7 @@ class Codec:
 
     # ── columns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _of_columns(self, raw: Any, time: bool) -> Coder:
+    def _of_columns(self, raw: Any, time: bool, say: Callable[[str], None]) -> Coder:
         numbers, names = _numbers(raw, flat=time)
         columns, ranges, grids = [], [], []
         for name, values in zip(names, numbers, strict=True):
@@ -80,6 +86,9 @@ class Codec:
             grids.append([grid_of(values), grid_of(values, exact=False), pitch_of(values, bound)])
         coder = Coder(columns, ranges, grids, [])
         for bound in (0.0, *sorted(self.bounds)):
+            say(
+                f"a coder of {len(columns)} columns, {f'within {bound:g} of their ranges' if bound else 'without loss'}"
+            )
             level = _level(coder, dict(zip(names, numbers, strict=True)), bound, time)
             if level is not None:
                 coder.levels.append(level)
@@ -87,7 +96,7 @@ class Codec:
 
     # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _of_pictures(self, ae: "Autoencoder", raw: Any, seed: int) -> Coder:
+    def _of_pictures(self, ae: "Autoencoder", raw: Any, seed: int, say: Callable[[str], None]) -> Coder:
         from . import codec_blocks, codec_pictures
 
         pixels = _pixels(raw, ae)
@@ -95,13 +104,24 @@ class Codec:
             drawn = np.random.default_rng(seed).integers(0, 255, pixels.shape, np.uint8)
             pixels = (drawn < pixels) * np.uint8(255)
         leaves = self.leaves or (2_000 if pixels.shape[3] == 1 else 4_000)
-        context = codec_pictures.learned(pixels, seed, leaves, _quiet)
-        latents = self._latents(ae, pixels, context, seed, leaves) if self.latents else None
+        context = codec_pictures.learned(pixels, seed, leaves, say)
+        latents = self._latents(ae, pixels, context, seed, leaves, say) if self.latents else None
         binary = bool(np.isin(pixels, (0, 255)).all())
-        lossy = codec_blocks.learned(pixels, seed) if self.qualities and not binary and len(pixels) >= 20 else None
+        lossy = None
+        if self.qualities and not binary and len(pixels) >= 20:
+            say("qualities")
+            lossy = codec_blocks.learned(pixels, seed)
         return Coder([], [], [], [], Pictures(context, latents, lossy))
 
-    def _latents(self, ae: "Autoencoder", pixels: np.ndarray, context: Any, seed: int, leaves: int) -> Latents | None:
+    def _latents(
+        self,
+        ae: "Autoencoder",
+        pixels: np.ndarray,
+        context: Context,
+        seed: int,
+        leaves: int,
+        say: Callable[[str], None],
+    ) -> Latents | None:
         from . import codec_pictures
         from .codec_latents import exact_of, whole_codes
 
@@ -110,6 +130,7 @@ class Codec:
         net: Exact | None = exact_of(ae.model_)
         if net is None:
             return None
+        say("latents, and a tree of what they leave")
         few = pixels[np.random.default_rng(seed).permutation(len(pixels))[:30_000]]
         z = whole_codes(ae.model_)(few)
         symbols = symbols_of(folded(z), alphabet_for(int(np.abs(z).max(initial=1))))[0]
@@ -118,10 +139,6 @@ class Codec:
         told = net(z.T).reshape(*pixels.shape[1:3], len(few))
         own = codec_pictures.with_tree(context.method, few, told, seed, leaves)
         return Latents(Tables(quantised(counts)), net, own)
-
-
-def _quiet(_: str) -> None:
-    """What is being learned is said nowhere."""
 
 
 def _level(coder: Coder, numbers: dict[str, np.ndarray], bound: float, time: bool) -> Level | None:
