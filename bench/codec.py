@@ -34,7 +34,7 @@ import pandas as pd
 from common import arguments, cpu_seconds, finish, mnist, place
 
 import latente as lt
-from latente.uses.compression import Mode
+from latente.uses.plans import Mode
 from latente.uses.streams import compressed, open_stream
 
 DECIBELS = (28, 30, 32, 34)

@@ -17,8 +17,10 @@ from ..codec.container import Damage
 from ..errors import ConfigError, DataError, LatenteError, ModelFileError
 from ..kinds.pictures import Pictures
 from ..kinds.sources import Source
-from .compression import Compressor, Mode, Opened, Report, opened, told
+from .compression import Compressor, Report
+from .decompression import Opened, opened, told
 from .packing import Block, Layout
+from .plans import Mode
 
 if TYPE_CHECKING:
     from ..estimator import Autoencoder

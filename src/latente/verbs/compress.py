@@ -41,7 +41,7 @@ def compress(
 
     from ..atomic import atomic_file
     from ..errors import ConfigError
-    from ..uses.compression import Mode
+    from ..uses.plans import Mode
     from ..uses.streams import compressed
 
     mode = Mode.of(quality, max_error, rel_error, lossless)

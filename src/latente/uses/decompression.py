@@ -1,0 +1,180 @@
+"""A stream back to data: with whole numbers alone, and no torch."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..codec import container
+from ..codec.coder import Coder
+from ..codec.container import Chunk, Damage, sections_of
+from ..errors import DataError, ModelFileError
+from . import libraries
+from .libraries import NAMES, PLAIN, columns_of
+from .packing import Block, Layout, batch_of, stored
+from .plans import CONTEXT, LATENTS, QUALITY, Mode, Plan, digest_of, size_of
+
+
+def decoded(
+    payload: bytes, rows: int, size: int, layout: Layout, plan: Plan, coder: Coder | None, mode: Mode
+) -> tuple[Block, bytes]:
+    """What a chunk's payload says, and what is no number as bytes. Raises DataError for what `Compressor` cannot have
+    written, ModelFileError if it needs another model.
+    """
+    parts = iter(sections_of(payload))
+
+    def section() -> tuple[int, memoryview]:
+        found = next(parts, None)
+        if found is None:
+            raise DataError("a section of it is missing")
+        return found
+
+    if rows * layout.row_bytes() > size:
+        raise DataError("it has more rows than bytes")
+    pixels, numbers = None, []
+    if layout.form in ("pictures", "pixels"):
+        shape = (*layout.inner, 1)[:3]
+        method, data = section()
+        if method in (CONTEXT, LATENTS, QUALITY):
+            own = None if coder is None else coder.pictures
+            if own is None or own.shape != shape:
+                raise ModelFileError("the model given is not the one that made this stream")
+            pixels = _of_model(own, method, data, rows, mode)
+        elif method in NAMES and method != libraries.PCODEC:
+            pixels = libraries.pixels_of(method, data, (rows, *shape))
+        else:
+            raise DataError(f"its pictures are coded by no known method ({method})")
+    else:
+        numbers = _columns(section, rows, layout, plan, coder)
+    found, other, batch = next(parts, None), b"", None
+    if found is not None:
+        if len(found[1]) < 4 or struct.unpack_from("<I", found[1])[0] > size:
+            raise DataError("its columns that are no numbers are damaged")
+        other = libraries.unzstd(found[1][4:], struct.unpack_from("<I", found[1])[0])
+        batch = batch_of(other)
+        if batch.num_rows != rows:
+            raise DataError("its columns are of different lengths")
+    return Block(rows, numbers, pixels, batch), other
+
+
+def _of_model(own: Any, method: int, data: memoryview, rows: int, mode: Mode) -> np.ndarray:
+    """Pictures as the model coded them."""
+    if method == QUALITY and own.lossy is not None and mode.name == "quality" and mode.value in range(1, 9):
+        return own.lossy.decode(data, rows, mode.value - 1)
+    if method == LATENTS and own.latents is not None:
+        return own.latents.decode(data, rows)
+    if method == CONTEXT:
+        return own.context.decode(data, rows)
+    raise DataError("its pictures are coded in a way that this model does not know")
+
+
+def _columns(section: Any, rows: int, layout: Layout, plan: Plan, coder: Coder | None) -> list[np.ndarray]:
+    columns: dict[int, np.ndarray] = {}
+    if plan.asked:
+        method, data = section()
+        used = plan.own if method == CONTEXT else plan.asked
+        if method == CONTEXT:
+            if coder is None or plan.level is None or plan.level >= len(coder.levels):
+                raise ModelFileError("the model given is not the one that made this stream")
+            wholes = plan.causal(coder).decode(data, rows)
+            if wholes.shape[1] != len(used):
+                raise ModelFileError("the model given is not the one that made this stream")
+        else:
+            wholes = np.stack(columns_of(method, data, rows, len(used)), 1).astype(np.int64)
+        for i, (at, quantiser) in enumerate(used):
+            columns[at] = quantiser.values(wholes[:, i])
+        _put(section(), [columns[at] for at, _ in used], rows)
+    for i, (_, dtype) in enumerate(layout.numbers):
+        if i not in columns:
+            method, data = section()
+            columns[i] = columns_of(method, data, rows, 1)[0]
+        if columns[i].dtype.name != stored(dtype):
+            raise DataError(f"its column {layout.names[i]!r} is of type {columns[i].dtype}, and not {dtype}")
+    return [columns[i] for i in range(len(layout.numbers))]
+
+
+def _put(found: tuple[int, memoryview], columns: list[np.ndarray], rows: int) -> None:
+    """Put the values of a section of exceptions where they belong."""
+    method, data = found
+    if method == PLAIN and not data:
+        return
+    if len(data) < 9:
+        raise DataError("its list of exceptions is cut short")
+    as_mask, count, size = struct.unpack_from("<BII", data)
+    cells = rows * len(columns)
+    if not 0 < count <= cells or size > len(data) - 9 or as_mask > 1:
+        raise DataError("its list of exceptions cannot be")
+    packed = data[9 : 9 + size]
+    if as_mask:
+        bits = np.unpackbits(np.frombuffer(libraries.unzstd(packed, -(-cells // 8)), np.uint8))[:cells]
+        places = np.flatnonzero(bits)
+    else:
+        places = np.cumsum(np.frombuffer(libraries.unzstd(packed, 4 * count), "<u4").astype(np.int64))
+    values = np.frombuffer(libraries.unzstd(data[9 + size :], 8 * count), "<u8")
+    if len(places) != count or places[-1] >= cells or (np.diff(places) <= 0).any():
+        raise DataError("its list of exceptions cannot be")
+    row, at = np.divmod(places, len(columns))
+    for i, column in enumerate(columns):
+        here = at == i
+        column[row[here]] = values[here].astype(f"u{column.dtype.itemsize}").view(column.dtype)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A stream whose header was read. needed: the fingerprint of its model."""
+
+    header: dict[str, Any]
+    layout: Layout
+    plan: Plan
+    mode: Mode
+    model: str
+    name: str
+    _chunks: Iterable[Chunk | Damage]
+
+    def blocks(self, coder: Coder | None, recover: bool = False) -> Iterator[Block | Damage]:
+        """Its rows, chunk by chunk. What is damaged raises DataError, or is told of where `recover`."""
+        for one in self._chunks:
+            chunk = one
+            if isinstance(chunk, Chunk):
+                try:
+                    found = decoded(chunk.payload, chunk.rows, chunk.size, self.layout, self.plan, coder, self.mode)
+                    if size_of(*found) != chunk.size or digest_of(*found) != chunk.digest:
+                        raise DataError("it does not decode to what was coded")
+                    yield replace(found[0], first=chunk.first)
+                    continue
+                except DataError as error:
+                    chunk = Damage(chunk.first, chunk.rows, error.problem)
+            if not recover:
+                raise DataError(f"{self.name}: {told(chunk)}", hint="--recover gives the rows that are whole")
+            yield chunk
+
+
+def told(damage: Damage) -> str:
+    """In words."""
+    if damage.rows is None:
+        return f"{damage.why}: rows from {damage.first} on, if there were any, are lost"
+    if not damage.rows:
+        return f"{damage.why}, but no rows are lost"
+    return f"rows {damage.first} to {damage.first + damage.rows - 1} are lost: {damage.why}"
+
+
+def opened(file: Any, name: str, rows: tuple[int, int] | None = None) -> Opened:
+    """A stream's header and chunks. rows: first and last + 1 of those that are asked for: the file is read only there.
+    Raises DataError for what is no stream or declares what cannot be.
+    """
+    if rows is None:
+        reader = container.Reader(file, name)
+        header, chunks = reader.header, reader.chunks()
+    else:
+        header, chunks = container.some(file, name, *rows)
+    try:
+        layout = Layout.from_json(header["layout"])
+        plan = Plan.from_json(header["plan"], len(layout.numbers))
+        mode, value = header["mode"]
+        if layout.row_bytes() > container.MOST_DECODED:
+            raise ValueError(f"a row of {layout.row_bytes():,} bytes")
+        return Opened(header, layout, plan, Mode(str(mode), value), str(header["model"]), name, chunks)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise DataError(f"{name} has a header that this version cannot read: {error}", hint="update latente") from None
