@@ -386,5 +386,43 @@ def test_the_same_data_make_the_same_stream_and_sizes_are_bounded(sensors):
     assert lt.compress(ae, frame, rel_error=0.01) == lt.compress(ae, frame, rel_error=0.01)
     found, closing = open_stream(lt.compress(ae, frame))
     with closing:
-        assert found.layout.names == ["time", "grid", "free", "still", "whole"]
+        assert found.layout.names == ["time", "grid", "free", "still", "whole", "word"]
         assert io.BytesIO(lt.compress(ae, frame)).read(8) == b"\x93LTZ\r\n\x1a\n"
+
+
+def test_words_levels_truths_and_times_come_back_in_their_types():
+    rng = np.random.default_rng(0)
+    n = 600
+    town = rng.choice(["Oslo", "Lima", "São Paulo", 'a,b\n"c"'], n)
+    frame = pd.DataFrame(
+        {
+            "town": town,
+            "again": np.where(rng.random(n) < 0.9, town, None),
+            "level": pd.Categorical(rng.choice(["low", "high"], n), ["low", "mid", "high"], ordered=True),
+            "true": rng.random(n) < 0.3,
+            "own": [f"row {i}" for i in range(n)],
+            "day": pd.date_range("1960-01-01", periods=n, tz="Europe/Madrid"),
+            "gap": pd.array(np.where(rng.random(n) < 0.2, None, 7), "Int64"),
+            "small": rng.integers(0, 200, n).astype(np.uint8),
+            "lag": pd.to_timedelta(rng.integers(0, 10**6, n), "s"),
+        }
+    )
+    ae = fitted(frame.iloc[:400].drop(columns=["day", "lag", "own", "gap"]))
+    assert {"town", "level", "again"} <= set(ae.use_.words)
+    back = lt.decompress(lt.compress(ae, frame.iloc[400:].reset_index(drop=True)), model=ae)
+    pd.testing.assert_frame_equal(back, frame.iloc[400:].reset_index(drop=True))
+    odd = frame.iloc[:50].assign(town=["new town"] * 20 + ["Lima"] * 30, again=None)
+    odd["again"] = odd["again"].astype(frame["again"].dtype)
+    for rows in (None, 7):
+        pd.testing.assert_frame_equal(lt.decompress(lt.compress(ae, odd, rows=rows), model=ae), odd)
+
+
+def test_a_table_of_words_takes_less_than_its_csv_by_xz():
+    import lzma
+
+    rng = np.random.default_rng(0)
+    kind = rng.choice(["alpha", "beta", "gamma"], 4000, p=[0.8, 0.15, 0.05])
+    frame = pd.DataFrame({"kind": kind, "size": rng.poisson(3, 4000), "flag": rng.choice(["yes", "no"], 4000)})
+    ae = fitted(frame.iloc[:2000])
+    test = frame.iloc[2000:].reset_index(drop=True)
+    assert len(lt.compress(ae, test)) < 0.9 * len(lzma.compress(test.to_csv(index=False).encode(), preset=9))

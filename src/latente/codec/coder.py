@@ -110,8 +110,9 @@ def short(bound: float) -> float:
 
 
 class Coder:
-    """columns: the names of the columns of numbers; ranges: how far their values went; grids: of each the exact, the
-    near and the hidden one; levels: coders, the exact one first; pictures: theirs, instead.
+    """columns: the names of the columns of numbers and words; ranges: how far numbers went; grids: of each column the
+    exact, the near and the hidden one; words: of columns of words those that are 1, 2, …, the most frequent first;
+    levels: coders, the exact one first; pictures: theirs, instead.
     """
 
     def __init__(
@@ -121,9 +122,11 @@ class Coder:
         grids: list[list[Grid | None]],
         levels: list[Level],
         pictures: Pictures | None = None,
+        words: dict[str, list[str]] | None = None,
     ) -> None:
         self.columns, self.ranges, self.grids, self.levels, self.pictures = columns, ranges, grids, levels, pictures
-        if not len(columns) == len(ranges) == len(grids):
+        self.words = words or {}
+        if not len(columns) == len(ranges) == len(grids) or not set(self.words) <= set(columns):
             raise ValueError("a codec's columns do not go together")
 
     def quantiser(self, name: str, dtype: np.dtype, bound: float) -> Quantiser | None:
@@ -136,14 +139,14 @@ class Coder:
         if mode == "rel-error":
             return {n: short(float(value) * r) for n, r in zip(self.columns, self.ranges, strict=True)}
         if mode == "max-error" and isinstance(value, dict):
-            odd = next((n for n in value if n not in self.columns), None)
+            odd = next((n for n in value if n not in self.columns or n in self.words), None)
             if odd is not None:
                 raise ConfigError(
                     f"the model has no column of numbers {odd!r}",
                     hint=f"it has {', '.join(map(repr, self.columns[:6]))}",
                 )
             return {n: float(value.get(n, 0.0)) for n in self.columns}
-        return dict.fromkeys(self.columns, float(value) if mode == "max-error" else 0.0)
+        return {n: float(value) if mode == "max-error" and n not in self.words else 0.0 for n in self.columns}
 
     # ── the model file ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,6 +161,7 @@ class Coder:
             levels.append({"bound": level.bound, "quantisers": quantisers, **level.columns.settings})
         document: dict[str, Any] = {
             "columns": self.columns,
+            "words": self.words,
             "ranges": self.ranges,
             "grids": [[None if g is None else [g.unit, g.per, g.single, g.slack] for g in pair] for pair in self.grids],
             "levels": levels,
@@ -198,7 +202,8 @@ class Coder:
             raise ValueError("a column's grids cannot be")
         pictures = None if document["pictures"] is None else _pictures_in(document["pictures"], arrays)
         columns = [str(c) for c in document["columns"]]
-        return Coder(columns, [float(r) for r in document["ranges"]], grids, levels, pictures)
+        words = {str(n): [str(w) for w in own] for n, own in document["words"].items()}
+        return Coder(columns, [float(r) for r in document["ranges"]], grids, levels, pictures, words)
 
 
 def _grid(document: Any) -> Grid | None:

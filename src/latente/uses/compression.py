@@ -7,8 +7,10 @@ data ─ Layout ─▶ blocks of rows ─▶ columns that the model knows, as wh
 pictures ─▶ model (context, latents | quality) | library
 """
 
+import json
 import struct
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,7 +23,7 @@ from ..codec.container import sections
 from ..codec.grids import Quantiser
 from . import libraries
 from .decompression import decoded
-from .libraries import NAMES, PLAIN, ZSTD, best, columns_packed
+from .libraries import NAMES, NEWS, PLAIN, ZSTD, best, columns_packed
 from .packing import Block, Layout, batch_bytes
 from .plans import CONTEXT, LATENTS, METHODS, QUALITY, Mode, digest_of, planned, size_of
 
@@ -154,7 +156,11 @@ class Compressor:
         report.won[METHODS[method]] = report.won.get(METHODS[method], 0) + 1
         other = b"" if block.other is None else batch_bytes(block.other)
         if other:
-            parts.append((ZSTD, struct.pack("<I", len(other)) + libraries.zstd(other)))
+            parts.append(libraries.packed(other))
+        if block.news:
+            news = json.dumps(block.news, ensure_ascii=False).encode()
+            parts.append((NEWS, zlib.compress(news)))
+            other += news
         payload, size, seal = sections(parts), size_of(back, other), digest_of(back, other)
         report.seconds += time.process_time() - begun
         if self.verify:

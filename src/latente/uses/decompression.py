@@ -1,6 +1,8 @@
 """A stream back to data: with whole numbers alone, and no torch."""
 
+import json
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +14,7 @@ from ..codec.coder import Coder
 from ..codec.container import Chunk, Damage, sections_of
 from ..errors import DataError, ModelFileError
 from . import libraries
-from .libraries import NAMES, PLAIN, columns_of
+from .libraries import NAMES, NEWS, PLAIN, columns_of
 from .packing import Block, Layout, batch_of, stored
 from .plans import CONTEXT, LATENTS, QUALITY, Mode, Plan, digest_of, size_of
 
@@ -42,21 +44,32 @@ def decoded(
             if own is None or own.shape != shape:
                 raise ModelFileError("the model given is not the one that made this stream")
             pixels = _of_model(own, method, data, rows, mode)
-        elif method in NAMES and method != libraries.PCODEC:
+        elif method in NAMES and method not in (libraries.PCODEC, NEWS):
             pixels = libraries.pixels_of(method, data, (rows, *shape))
         else:
             raise DataError(f"its pictures are coded by no known method ({method})")
     else:
         numbers = _columns(section, rows, layout, plan, coder)
-    found, other, batch = next(parts, None), b"", None
-    if found is not None:
-        if len(found[1]) < 4 or struct.unpack_from("<I", found[1])[0] > size:
-            raise DataError("its columns that are no numbers are damaged")
-        other = libraries.unzstd(found[1][4:], struct.unpack_from("<I", found[1])[0])
-        batch = batch_of(other)
-        if batch.num_rows != rows:
-            raise DataError("its columns are of different lengths")
-    return Block(rows, numbers, pixels, batch), other
+    other, batch, news = b"", None, {}
+    for method, data in parts:
+        if method == NEWS:
+            words = zlib.decompressobj().decompress(data, size + 1)
+            news, other = _news(words), other + words
+        else:
+            other = libraries.unpacked(method, data, size)
+            batch = batch_of(other)
+            if batch.num_rows != rows:
+                raise DataError("its columns are of different lengths")
+    return Block(rows, numbers, pixels, batch, news=news), other
+
+
+def _news(data: bytes) -> dict[str, list[str]]:
+    """Words that a chunk brings. Raises DataError for what are none."""
+    try:
+        found = json.loads(data)
+        return {str(name): list(map(str, words)) for name, words in found.items()}
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise DataError("its new words are damaged") from None
 
 
 def _of_model(own: Any, method: int, data: memoryview, rows: int, mode: Mode) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, ResourceError
 
 # Methods of a section, as streams name them: never to be renumbered.
-PLAIN, ZSTD, XZ, PCODEC, PNG, WEBP = range(6)
+PLAIN, ZSTD, XZ, PCODEC, PNG, WEBP, NEWS = range(7)
 NAMES = {PLAIN: "none", ZSTD: "zstd", XZ: "xz", PCODEC: "pcodec", PNG: "png", WEBP: "webp"}
 _TYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 # Ways in which numbers lie before bytes are packed: as they are; differences; bytes of equal weight together.
@@ -49,6 +49,20 @@ def unzstd(data: bytes | memoryview, size: int) -> bytes:
     if len(found) != size:
         raise DataError("its packed bytes are fewer than they should be")
     return found
+
+
+def packed(data: bytes) -> tuple[int, bytes]:
+    """Bytes by zstd or xz, whichever is shorter, with their length before them."""
+    size = struct.pack("<I", len(data))
+    return min(((ZSTD, size + zstd(data)), (XZ, size + _xz(data))), key=lambda one: len(one[1]))
+
+
+def unpacked(method: int, data: memoryview, most: int) -> bytes:
+    """At most `most` bytes that `packed` packed. Raises DataError if they are not there."""
+    size = struct.unpack_from("<I", data)[0] if len(data) >= 4 else most + 1
+    if size > most or method not in (ZSTD, XZ):
+        raise DataError("its columns that are no numbers are damaged")
+    return (unzstd if method == ZSTD else _unxz)(data[4:], size)
 
 
 def _xz(data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from ..codec.container import digest
 from ..codec.grids import Quantiser
 from ..errors import ConfigError, DataError
 from .libraries import NAMES
-from .packing import Block, Layout
+from .packing import Block, Layout, stored
 
 # The model's own methods, as streams name them: never to be renumbered.
 CONTEXT, LATENTS, QUALITY = 16, 17, 18
@@ -115,20 +115,12 @@ def planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
     if coder.pictures is not None:
         raise DataError("the model is of pictures, and these data are numbers", hint="fit a model to them")
     at = {name: i for i, name in enumerate(layout.names)}
-    absent = [c for c in coder.columns if c not in at]
-    if absent and layout.form == "array":
-        raise DataError(f"rows have {len(layout.numbers)} numbers, and the model's {len(coder.columns)}")
-    if absent:
-        others = [n for n in layout.order if n not in at]
-        what = "is no column of numbers" if absent[0] in others else "is not there"
-        raise DataError(
-            f"column {absent[0]!r} of the model {what}", hint=f"the data have {', '.join(map(repr, layout.order[:6]))}"
-        )
+    _require_columns(coder, layout)
     bounds = coder.bounds(mode.name, mode.value)
     asked = {}
     for name in coder.columns:
-        dtype = np.dtype(layout.numbers[at[name]][1])
-        if dtype.kind in "mM":
+        dtype = np.dtype(stored(layout.numbers[at[name]][1]))
+        if np.dtype(layout.numbers[at[name]][1]).kind in "mM":
             raise DataError(f"column {name!r} is of times, and was of numbers", hint="give it as numbers")
         found = coder.quantiser(name, dtype, bounds[name])
         if found is not None:
@@ -143,8 +135,26 @@ def planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
         return Plan(which, which)
     chosen = max(fine)[1]
     level = coder.levels[chosen]
-    own = [(at[n], level.quantisers[n].typed(layout.numbers[at[n]][1])) for n in asked]
+    own = [(at[n], level.quantisers[n].typed(stored(layout.numbers[at[n]][1]))) for n in asked]
     return Plan(which, own, chosen)
+
+
+def _require_columns(coder: Coder, layout: Layout) -> None:
+    """Raises DataError if the data lack a column of the model, or have another kind of values in it."""
+    words = dict(layout.words)
+    if layout.form == "array" and len(layout.numbers) != len(coder.columns):
+        raise DataError(f"rows have {len(layout.numbers)} numbers, and the model's {len(coder.columns)}")
+    for name in coder.columns:
+        if name in layout.names and (name in words) == (name in coder.words):
+            continue
+        what = "words" if name in coder.words else "numbers"
+        if name in layout.order or name in layout.names:
+            raise DataError(
+                f"column {name!r} is no column of {what}, as it was when the model was fitted",
+                hint="mend the column, or fit a model to these data",
+            )
+        known = ", ".join(map(repr, (layout.order or layout.names)[:6]))
+        raise DataError(f"column {name!r} of the model is not there", hint=f"the data have {known}")
 
 
 def _require_pictures(coder: Coder, layout: Layout, mode: Mode) -> None:

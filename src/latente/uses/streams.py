@@ -44,7 +44,7 @@ def compressed(
     first = next(blocks, None)
     if first is None or len(first) == 0:
         raise DataError("found 0 rows", hint="check the file, or the filter before it")
-    layout = Layout.of(first, flat=ae.schema_.name == "series")
+    layout = Layout.of(first, ae.schema_.name == "series", coder.words)
     encoder = None
     if coder.pictures is not None and coder.pictures.latents is not None:
         from .learned.codec_latents import whole_codes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from ...codec.coder import Coder, Latents, Level, Pictures
 from ...codec.exact import Exact
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # Bytes of numbers or pixels that are learned from, at the most; and columns.
 MOST, COLUMNS = 256 << 20, 4_096
+# Words of a column that have numbers in the model, those that occur most.
+MOST_WORDS = 1_000
 
 
 @part("use", "codec")
@@ -76,15 +79,15 @@ class Codec:
     # ── columns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _of_columns(self, raw: Any, time: bool, say: Callable[[str], None]) -> Coder:
-        numbers, names = _numbers(raw, flat=time)
+        numbers, names, words = _numbers(raw, flat=time)
         columns, ranges, grids = [], [], []
         for name, values in zip(names, numbers, strict=True):
             there = values[np.isfinite(values)]
             columns.append(name)
-            ranges.append(float(there.max()) - float(there.min()) if len(there) else 0.0)
+            ranges.append(float(there.max()) - float(there.min()) if len(there) and name not in words else 0.0)
             bound = min(self.bounds, default=0.0) * ranges[-1]
             grids.append([grid_of(values), grid_of(values, exact=False), pitch_of(values, bound)])
-        coder = Coder(columns, ranges, grids, [])
+        coder = Coder(columns, ranges, grids, [], words=words)
         for bound in (0.0, *sorted(self.bounds)):
             say(
                 f"a coder of {len(columns)} columns, {f'within {bound:g} of their ranges' if bound else 'without loss'}"
@@ -156,13 +159,15 @@ def _level(coder: Coder, numbers: dict[str, np.ndarray], bound: float, time: boo
     return Level(bound, quantisers, ranks, fitted(ranks.split(wholes), time))
 
 
-def _numbers(raw: Any, flat: bool) -> tuple[list[np.ndarray], list[str]]:
-    """The numeric columns of data, in their first rows if they are many."""
+def _numbers(raw: Any, flat: bool) -> tuple[list[np.ndarray], list[str], dict[str, list[str]]]:
+    """The columns of numbers and words of data, in their first rows if they are many; their names; and the words."""
     blocks: Iterable[Any] = (raw.read(i) for i in range(len(raw.sizes))) if isinstance(raw, Source) else [raw]
-    layout, parts, size = None, [], 0
+    layout, parts, size, said = None, [], 0, []
     for block in blocks:
         layout = layout or Layout.of(block, flat)
-        parts.append(layout.block(block).numbers)
+        own = layout.block(block)
+        parts.append(own.numbers)
+        said.append(layout.words_in(own))
         size += sum(n.nbytes for n in parts[-1])
         if size > MOST:
             warnings.warn("the codec is learned from the first rows that fit in 256 MB", DataWarning, stacklevel=6)
@@ -172,10 +177,17 @@ def _numbers(raw: Any, flat: bool) -> tuple[list[np.ndarray], list[str]]:
     if len(layout.numbers) > COLUMNS:
         raise DataError(f"a row has {len(layout.numbers):,} numbers, and a codec knows {COLUMNS:,} at the most")
     found = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    words: dict[str, list[str]] = {}
+    for name, _ in layout.words:
+        values = pd.Series(np.concatenate([s[name] for s in said]))
+        words[name] = values.value_counts().index[:MOST_WORDS].tolist()
+        known = {w: i + 1 for i, w in enumerate(words[name])}
+        codes = values.map(known).fillna(len(known) + 1).to_numpy(np.int32)
+        found[layout.names.index(name)] = np.where(values.isna(), 0, codes).astype(np.int32)
     plain = [i for i, (_, dtype) in enumerate(layout.numbers) if np.dtype(dtype).kind not in "mM"]
     if not plain:
         raise DataError("there is no column of numbers to compress", hint="leave out --recipe codec")
-    return [found[i] for i in plain], [layout.names[i] for i in plain]
+    return [found[i] for i in plain], [layout.names[i] for i in plain], words
 
 
 def _pixels(raw: Any, ae: "Autoencoder") -> np.ndarray:
