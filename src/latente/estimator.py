@@ -157,7 +157,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         arrow, X = is_arrow(X), from_arrow(X)
         self.use_: Any = None
         show = report or (printer() if self.verbose else _silent)
-        self.__dict__.pop("card_", None)  # of an earlier fit: whoever finds one knows that this fit came to its end
+        for name in ("card_", "_origin"):  # of an earlier fit: whoever finds a card knows that this fit came to its end
+            self.__dict__.pop(name, None)
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
         self._recipe = self._planned(X) if self.recipe == "auto" else self.recipe
@@ -655,6 +656,7 @@ def load(path: str | Path) -> Autoencoder:
     learned = {} if document.use is None else document.use["learned"]
     ae.use_ = None if document.use is None else file.described(lambda: ae.spec_.use.restore(ae, learned, beside), name)
     ae.card_ = document.card
+    ae._origin = (document.digest, len(data), Path(path))
     ae._n_features_out = ae.model_.dim
     file.described(lambda: _adopt(ae), name)
     return ae

@@ -39,7 +39,7 @@ def compressed(
 ) -> Report:
     """Write data as a stream. Raises ConfigError if the model has no codec, DataError if the data do not fit it."""
     coder = coder_of(ae)
-    own = ae._bytes()
+    digest, size = fingerprint(ae)
     blocks = _blocks(ae, data, rows)
     first = next(blocks, None)
     if first is None or len(first) == 0:
@@ -55,8 +55,8 @@ def compressed(
         out,
         layout,
         mode,
-        model=file.parse(own, "the model").digest,
-        model_bytes=len(own),
+        model=digest,
+        model_bytes=size,
         encoder=encoder,
         verify=verify,
         measure=measure,
@@ -66,6 +66,16 @@ def compressed(
     for block in blocks:
         writer.add(block)
     return writer.close()
+
+
+def fingerprint(ae: "Autoencoder") -> tuple[str, int]:
+    """The digest of a model's file, and its size. A file that it was loaded from is remembered."""
+    origin = getattr(ae, "_origin", None)
+    if origin is not None:
+        remember(origin[0], origin[2])
+        return origin[0], origin[1]
+    data = ae._bytes()
+    return file.parse(data, "the model").digest, len(data)
 
 
 def coder_of(ae: "Autoencoder") -> Coder:
@@ -167,8 +177,7 @@ def coder_for(stream: Opened, model: Any, near: Path | None) -> Coder | None:
     Raises ModelFileError if the model given is another one.
     """
     if model is not None and hasattr(model, "use_"):
-        own = file.parse(model._bytes(), "the model").digest
-        _require_same(stream, own, "the model given")
+        _require_same(stream, fingerprint(model)[0], "the model given")
         return coder_of(model)
     if model is not None:
         document, data = file.read(model)
