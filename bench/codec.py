@@ -278,7 +278,7 @@ def binary(args: Any, peers: Peers) -> tuple[dict[str, Any], dict[str, Any]]:
     found: dict[str, Any] = {"bits": 8 * len(data) / test.size, "won": report["won"], "fit_cpu_s": round(seconds, 1)}
     found["codec_bytes"] = report["codec_bytes"]
     found["two_part"] = two_part(ae, drawn[..., None])
-    found["elbo_nats"] = lt.evaluate(ae, drawn)["negative_elbo"]
+    found["elbo_nats"] = lt.evaluate(ae, drawn)["neg_elbo"]
     found["two_part_nats"] = found["two_part"] * 784 * np.log(2)
     # Given the latents alone: what the decoder says of a pixel is its only context, by 2^16 of the training pictures.
     latents, codes = ae.use_.pictures.latents, whole_codes(ae.model_)

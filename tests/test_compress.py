@@ -23,6 +23,12 @@ def fitted(data, kind="auto", **settings):
     return lt.Autoencoder("codec", kind=kind, random_state=0, settings=QUICK | settings).fit(data)
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """Where models were is kept in the user's cache folder: not in that of whoever runs the tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def walks(n=1500, seed=0):
     """A table as sensors write it: times, numbers on a grid, off any grid, constant, whole, and a word."""
     rng = np.random.default_rng(seed)
