@@ -157,6 +157,8 @@ def _parameter(parameter: inspect.Parameter) -> inspect.Parameter:
 
 def _option(name: str, kind: Any, default: Any, note: str, flag: str = "") -> inspect.Parameter:
     flags = [flag or f"--{name.replace('_', '-')}"] + ([SHORT[name]] if name in SHORT else [])
+    if kind is bool and default is True:
+        flags[0] += f"/--no-{name.replace('_', '-')}"
     hint = Annotated[kind, typer.Option(*flags, help=note)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 

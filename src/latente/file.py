@@ -35,6 +35,19 @@ class Document:
     use: dict[str, Any] | None = None
 
 
+# What building from a document that cannot be raises.
+_FAULTS = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+)
+
+
 def dump(document: Document, tensors: "dict[str, np.ndarray]") -> bytes:
     """The bytes of a model file."""
     more = {} if document.use is None else {"use": document.use}
@@ -104,7 +117,17 @@ def described(build: Callable[[], Any], name: str) -> Any:
         return build()
     except ModelFileError:
         raise
-    except (LatenteError, TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as error:
+    except (
+        LatenteError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        AssertionError,
+        MemoryError,
+    ) as error:
         problem = error.problem if isinstance(error, LatenteError) else f"{type(error).__name__}: {error}"
         raise ModelFileError(
             f"{name} describes a model that this version cannot build: {problem}", hint="pip install --upgrade latente"

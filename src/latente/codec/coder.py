@@ -23,7 +23,7 @@ from .tree import Tree
 # What latents of pictures uint8 [n, h, w, c] are: whole numbers [n, d].
 Encoder = Callable[[np.ndarray], np.ndarray]
 # Arrays of a coder unpack to no more than this.
-_MOST = 512 << 20
+_MOST = 256 << 20
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
 
 
@@ -248,9 +248,11 @@ def _context_out(context: Context, prefix: str, arrays: dict[str, np.ndarray], m
         arrays |= {f"method.{n}": a for n, a in context.method.arrays.items()}
 
 
-def _context_in(shape: tuple[int, int, int], method: Method, prefix: str, arrays: dict[str, np.ndarray]) -> Context:
+def _context_in(
+    shape: tuple[int, int, int], method: Method, prefix: str, arrays: dict[str, np.ndarray], told: bool
+) -> Context:
     tree = Tree(*(arrays[f"{prefix}.tree.{n}"] for n in ("feature", "threshold", "child", "parent")))
-    return Context(shape, method, tree, Tables(arrays[f"{prefix}.tables"]))
+    return Context(shape, method, tree, Tables(arrays[f"{prefix}.tables"]), told)
 
 
 def _pictures_out(pictures: Pictures, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -282,9 +284,12 @@ def _pictures_in(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> Pic
         return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
     method = METHODS[document["method"]].of(named("method."))
-    context = _context_in((h, w, c), method, "context", arrays)
+    context = _context_in((h, w, c), method, "context", arrays, told=False)
+    lossy = Blocks.of(named("lossy.")) if document["lossy"] else None
+    if lossy is not None and lossy.shape != (h, w, c):
+        raise ValueError("qualities are of other pictures")
     latents = None
     if document["latents"]:
-        own = _context_in((h, w, c), method, "latents", arrays)
+        own = _context_in((h, w, c), method, "latents", arrays, told=True)
         latents = Latents(Tables(arrays["latents.codes"]), Exact.of(named("latents.net.")), own)
-    return Pictures(context, latents, Blocks.of(named("lossy.")) if document["lossy"] else None)
+    return Pictures(context, latents, lossy)

@@ -32,6 +32,8 @@ _LOGS = 1 << 14
 # Rows of a lane, at least, and lanes at most.
 ROWS, LANES = 512, 1024
 _PERIODS = 8
+# Counts of columns by themselves: tables are made of them that take 26 bytes each.
+MOST_COUNTS = 1 << 24
 
 
 def _logs() -> np.ndarray:
@@ -106,6 +108,9 @@ class Columns:
             0 <= self.period < 1 << 20,
             self.weight.shape == (CONTEXTS,) and bool((self.weight > 0).all() and (self.weight < 1 << 24).all()),
             bool((self.counts >= 0).all() and (self.counts < 1 << 28).all()),
+            self.counts.size <= MOST_COUNTS,
+            all(a.dtype == np.int64 for a in (self.reference, self.level, self.counts, self.weight)),
+            all(a.dtype == np.int32 for a in (self.order, self.ends, self.mean, self.scale)),
         ]
         if not all(fine):
             raise ValueError("the coder of columns does not go together")

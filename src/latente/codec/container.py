@@ -7,13 +7,15 @@
             · place of the index u64 · b"LTZE"
 
 A seal is the BLAKE2b digest, 8 bytes, of what stands before it since the mark, and the header's seal is the key of all
-others: a chunk of another stream is none of this one. Sizes are checked before anything is set aside for them. A stream
-is written and read without going back; the index is for reading some rows of a file, and its absence says that the end
-is missing. A payload is sections, each `method` u8 · length u32 and its bytes; how they are made is the caller's.
+others: a chunk of a stream with another header is none of this one. Sizes are checked before anything is set aside for
+them. A stream is written and read without going back; the index is for reading some rows of a file, and its absence
+says that the end is missing. A payload is sections, each `method` u8 · length u32 and its bytes; how they are made is
+the caller's.
 """
 
 import hashlib
 import json
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,7 +31,8 @@ MOST_DECODED = 64 << 20
 _MOST_PAYLOAD = MOST_DECODED + (1 << 20)
 _HEAD, _CHUNK, _INDEX, _ENTRY, _TAIL = (struct.Struct("<" + f) for f in ("HI", "IQIQI8s8s", "IQ", "QQI", "Q4s"))
 _MARK, _END, _TAIL_MARK = b"chnk", b"indx", b"LTZE"
-_WINDOW = 1 << 20
+_MARKS = re.compile(_MARK + b"|" + _END)
+_WINDOW, _MOST_INDEX = 1 << 20, 64 << 20
 
 
 class Readable(Protocol):
@@ -131,28 +134,50 @@ class Writer:
 
 
 class _Tape:
-    """Bytes of a file that are looked at before they are taken."""
+    """Bytes of a file that are looked at before they are taken. at: how many were taken."""
 
-    def __init__(self, file: Readable) -> None:
-        self._file, self._held = file, b""
+    def __init__(self, file: Readable, at: int = 0) -> None:
+        self._file, self._held, self._from, self.at = file, b"", 0, at
 
-    def peek(self, size: int) -> bytes:
-        """The next bytes, fewer at the end."""
-        if len(self._held) < size:
-            parts, missing = [self._held], size - len(self._held)
-            while missing > 0:
-                part = self._file.read(min(missing, _WINDOW))
-                if not part:
-                    break
-                parts.append(part)
-                missing -= len(part)
-            self._held = b"".join(parts)
-        return self._held[:size]
+    def _reach(self, size: int) -> None:
+        """Hold so many bytes, if there are."""
+        missing = size - (len(self._held) - self._from)
+        if missing <= 0:
+            return
+        parts = [self._held[self._from :]]
+        while missing > 0:
+            part = self._file.read(max(1, min(missing, _WINDOW)))
+            if not part:
+                break
+            parts.append(part)
+            missing -= len(part)
+        self._held, self._from = b"".join(parts), 0
+
+    def peek(self, size: int, start: int = 0) -> bytes:
+        """The next bytes from `start` on, fewer at the end."""
+        self._reach(start + size)
+        return self._held[self._from + start : self._from + start + size]
 
     def take(self, size: int) -> bytes:
         data = self.peek(size)
-        self._held = self._held[len(data) :]
+        self._from += len(data)
+        self.at += len(data)
         return data
+
+    def seek(self) -> None:
+        """Go on to the next place where a chunk or the index may begin, or to the end."""
+        self.take(1)
+        while True:
+            found = _MARKS.search(self._held, self._from)
+            end = found.start() if found else max(self._from, len(self._held) - 3)
+            self.at += end - self._from
+            self._from = end
+            if found:
+                return
+            # One more than what could be the beginning of a mark: a pipe gives what it has.
+            if len(self.peek(4)) < 4:
+                self.take(4)
+                return
 
 
 class Reader:
@@ -195,7 +220,7 @@ class Reader:
                 lost = lost or "a chunk is out of its place"
                 continue
             if isinstance(found, Chunk):
-                if found.first > row:
+                if found.first > row or lost:
                     yield Damage(row, found.first - row, lost or "it is missing")
                 yield found
                 row, number, lost = found.first + found.rows, found.number + 1, ""
@@ -211,7 +236,7 @@ class Reader:
                 yield Damage(row, None, lost or "the end of the stream is missing")
                 return
             lost = lost or (found if isinstance(found, str) else "its bytes are damaged")
-            self._seek()
+            self._tape.seek()
 
     def _chunk(self, number: int) -> "Chunk | str | None":
         """The chunk that begins here, what is wrong with it, or None if what begins here is none."""
@@ -237,27 +262,14 @@ class Reader:
             return False
         chunks, rows = _INDEX.unpack(head[4:])
         size = len(head) + chunks * _ENTRY.size
-        if chunks > (1 << 26):
+        # Its end first: whatever begins like an index must not cost a digest of all that follows.
+        if size > _MOST_INDEX or self._tape.peek(_TAIL.size, size + 8)[8:] != _TAIL_MARK:
             return False
         whole = self._tape.peek(size + 8)
-        if len(whole) < size + 8 or digest(whole[:size], key=self._key) != whole[size:]:
+        if digest(whole[:size], key=self._key) != whole[size:]:
             return False
         self.total = rows
         return True
-
-    def _seek(self) -> None:
-        """Go on to the next place where a chunk or the index may begin."""
-        self._tape.take(1)
-        while True:
-            window = self._tape.peek(_WINDOW)
-            places = [p for p in (window.find(_MARK), window.find(_END)) if p >= 0]
-            if places:
-                self._tape.take(min(places))
-                return
-            if len(window) < _WINDOW:
-                self._tape.take(len(window))
-                return
-            self._tape.take(_WINDOW - 3)
 
 
 def some(file: BinaryIO, name: str, first: int, last: int) -> tuple[dict[str, Any], Iterator[Chunk | Damage]]:
@@ -269,11 +281,13 @@ def some(file: BinaryIO, name: str, first: int, last: int) -> tuple[dict[str, An
     if end >= _TAIL.size:
         file.seek(end - _TAIL.size)
         place, mark = _TAIL.unpack(file.read(_TAIL.size))
-        if mark == _TAIL_MARK and place < end:
+        if mark == _TAIL_MARK and place < end and end - place <= _MOST_INDEX:
             file.seek(place)
             index = file.read(end - _TAIL.size - place)
-            if len(index) > 12 + 8 and digest(index[:-8], key=reader._key) == index[-8:]:
-                entries = list(_ENTRY.iter_unpack(index[4 + _INDEX.size : -8]))
+            inside = index[4 + _INDEX.size : -8]
+            fine = len(inside) % _ENTRY.size == 0 and digest(index[:-8], key=reader._key) == index[-8:]
+            if fine and all(e[0] < end for e in _ENTRY.iter_unpack(inside)):
+                entries = list(_ENTRY.iter_unpack(inside))
     if entries is None:
         file.seek(0)
         whole = Reader(file, name)

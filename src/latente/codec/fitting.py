@@ -12,6 +12,7 @@ from .columns import (
     MEANS_SEEN,
     MISSES,
     MISSES_SEEN,
+    MOST_COUNTS,
     PHASES,
     SCALES,
     WEIGHT,
@@ -233,6 +234,7 @@ def _with_tables(coder: Columns, q: np.ndarray, own: bool) -> Columns:
     shared = integers(np.floor(shares * 2.0**30).astype(np.int64))
     share = shared / 65_536
     weight = np.maximum(1, np.rint(_SHARED * np.exp(-(share * np.log(share)).sum(1)))).astype(np.int64)
+    own = own and counts.size <= MOST_COUNTS
     return replace(coder, shared=shared, counts=counts if own else counts[:0], weight=weight)
 
 

@@ -95,11 +95,12 @@ def pitch_of(values: np.ndarray, bound: float) -> Grid | None:
     some = np.unique(values[np.isfinite(values)].astype(np.float64))
     if bound <= 0 or len(some) < _FEWEST:
         return None
-    reach = some[-1] - some[0]
-    tried = np.arange(1 / (40 * bound), 2 / bound, 1 / (8 * reach))
-    looked = some[:: max(1, len(some) // _WAVES)]
-    if not 0 < len(tried) * len(looked) < _MOST_WAVES:
+    reach, looked = some[-1] - some[0], some[:: max(1, len(some) // _WAVES)]
+    with np.errstate(all="ignore"):
+        count = (2 / bound - 1 / (40 * bound)) * 8 * reach
+    if not 0 < count * len(looked) < _MOST_WAVES:
         return None
+    tried = np.arange(1 / (40 * bound), 2 / bound, 1 / (8 * reach))
     alike = np.abs(np.exp(2j * np.pi * np.outer(tried, looked)).mean(1))
     if alike.max() < _ALIKE:
         return None

@@ -336,16 +336,26 @@ def positions(shape: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """A coder of pictures of one shape [h, w, c]."""
+    """A coder of pictures of one shape [h, w, c]. told: whether latents have a say."""
 
     shape: tuple[int, int, int]
     method: Method
     tree: Tree
     tables: Tables
+    told: bool = False
 
     def __post_init__(self) -> None:
         if len(self.tables) != len(self.tree.leaves) or self.tables.symbols != self.method.symbols:
             raise ValueError("the tables of pictures do not go with their tree")
+        h, w, _ = self.shape
+        told = np.zeros((h, w, 1), np.int16) if self.told else None
+        try:
+            walk = self.method.walk(self.shape, 1, told)
+            rows = [walk.rows(y, x, 0) for y, x in ((0, 0), (h - 1, w - 1))]
+        except IndexError as error:
+            raise ValueError("the coder of pictures is of other pictures") from error
+        if self.tree.features > len(rows[0]):
+            raise ValueError("the tree of pictures asks for what is not known")
 
     def put(self, writer: Writer, pixels: np.ndarray, told: np.ndarray | None = None) -> None:
         """Pictures uint8 [n, h, w, c] into a writer."""

@@ -10,6 +10,8 @@ import heapq
 import numpy as np
 
 _NEVER = np.iinfo(np.int32).max
+# Of a tree that a file describes: those that are grown have 16.
+DEEPEST, MOST_NODES = 32, 1 << 17
 
 
 def _lgamma(x: np.ndarray) -> np.ndarray:
@@ -33,13 +35,19 @@ class Tree:
         fine = (
             fine and (parent[1:] >= 0).all() and (parent[1:] < nodes[1:]).all() and (threshold[~inner] == _NEVER).all()
         )
-        if not fine:
+        if (
+            not fine
+            or len(nodes) > MOST_NODES
+            or any(a.dtype.kind not in "iu" for a in (feature, threshold, child, parent))
+        ):
             raise ValueError("a tree's nodes do not go together")
         self.feature, self.threshold, self.child, self.parent = feature, threshold, child, parent
         level = np.zeros(len(nodes), np.int64)
         for i in nodes[1:]:
             level[i] = level[parent[i]] + 1
         self.depth = int(level.max())
+        if self.depth > DEEPEST:
+            raise ValueError(f"a tree is {self.depth} nodes deep")
         self.leaves = nodes[~inner]
         self._rank = np.cumsum(~inner) - 1
 

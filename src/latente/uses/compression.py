@@ -21,11 +21,12 @@ from ..codec import container
 from ..codec.coder import Coder
 from ..codec.container import sections
 from ..codec.grids import Quantiser
+from ..errors import DataError
 from . import libraries
 from .decompression import decoded
-from .libraries import NAMES, NEWS, PLAIN, ZSTD, best, columns_packed
+from .libraries import EACH, NAMES, NEWS, PLAIN, ZSTD, best, columns_packed
 from .packing import Block, Layout, batch_bytes
-from .plans import CONTEXT, LATENTS, METHODS, QUALITY, Mode, digest_of, planned, size_of
+from .plans import CONTEXT, LATENTS, METHODS, MOST_CELLS, QUALITY, Mode, digest_of, groups_of, planned, size_of
 
 if TYPE_CHECKING:
     from ..codec.coder import Encoder
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES, MOST_ROWS = 8 << 20, 65_536
 # The slow libraries are tried unless a quick one is longer by this factor than the model: none of them saves as much.
 HOPELESS = 2.0
+# Columns that are tried by themselves, too: of more the time would be felt.
+FEW = 64
 
 
 @dataclass
@@ -60,7 +63,8 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """For people and programs. Bits a value; ratios are raw bytes over coded ones; break_even_values: from how many
-        values on the model has paid for its own bytes, against the best library; speeds in MB of raw data a second.
+        values on the codec has paid for its own bytes (_of_file: the model for its file), against the best library;
+        speeds in MB of raw data a CPU second.
         """
         found: dict[str, Any] = {
             "rows": self.rows,
@@ -89,6 +93,7 @@ class Report:
                 "baselines": self.baselines,
                 "saving": round(1 - self.coded / max(least, 1), 4),
                 "break_even_values": round(self.model_bytes / saved) if saved > 0 else None,
+                "break_even_values_of_file": round(self.file_bytes / saved) if saved > 0 else None,
             }
         return found
 
@@ -114,6 +119,7 @@ class Compressor:
         measure: bool = False,
         rows: int | None = None,
         model_bytes: int = 0,
+        first: str = "",
     ) -> None:
         self.coder, self.layout, self.mode, self.encoder = coder, layout, mode, encoder
         self.verify, self.measure = verify, measure
@@ -124,8 +130,11 @@ class Compressor:
             "mode": [mode.name, mode.value],
             "model": model,
             "plan": self.plan.to_json(),
+            # What tells streams of one model apart: their first rows.
+            "first": first,
         }
-        most = max(1, container.MOST_DECODED // 2 // max(1, layout.row_bytes()))
+        most = min(container.MOST_DECODED // 2 // max(1, layout.row_bytes()), MOST_CELLS // max(1, len(layout.numbers)))
+        most = max(1, most)
         self.size = min(rows or max(1, min(MOST_ROWS, CHUNK_BYTES // max(1, layout.row_bytes()))), most)
         self.report = Report(model_bytes=coder.size, file_bytes=model_bytes)
         self._out = container.Writer(file, header)
@@ -167,6 +176,8 @@ class Compressor:
             begun = time.process_time()
             found = decoded(payload, block.rows, size, self.layout, self.plan, self.coder, self.mode)
             report.decode_seconds += time.process_time() - begun
+            if report.chunks == 0:
+                _require_kept(self.layout, found[0])
             if digest_of(*found) != seal:
                 raise RuntimeError(f"chunk {report.chunks} does not decode to what was coded: please report this")
         self._out.add(block.rows, payload, seal, size)
@@ -179,9 +190,11 @@ class Compressor:
         if self.mode.name == "quality":
             assert own is not None
             assert own.lossy is not None
-            data = own.lossy.encode(pixels, self.mode.value - 1)
+            data, exact = own.lossy.encode(pixels, self.mode.value - 1), own.context.encode(pixels)
+            if len(exact) <= len(data):  # few of its pictures have anything that could be left out
+                return CONTEXT, exact, pixels
             return QUALITY, data, own.lossy.decode(memoryview(data), len(pixels), self.mode.value - 1)
-        bound = int(self.mode.value) if self.mode.name == "max-error" else 0
+        bound = int(min(self.mode.value, 255)) if self.mode.name == "max-error" else 0
         shown = pixels if bound == 0 else _coarse(pixels, bound)
         found: list[tuple[int, bytes]] = []
         if own is not None and bound == 0:
@@ -218,11 +231,27 @@ class Compressor:
                 shown[at] = np.where(odd[:, i], column, made)
             parts = [(method, data), _exceptions(odd, [block.numbers[at] for at, _ in used])]
             report.exceptions += int(odd.sum())
-        rest = [i for i in range(len(shown)) if i not in {at for at, _ in plan.asked}]
-        packed_rest = [best(columns_packed([shown[i]])) for i in rest]
-        if not plan.asked and packed_rest:
-            method = max(packed_rest, key=lambda one: len(one[1]))[0]
-        return method, [*parts, *packed_rest], shown
+        rest: list[tuple[int, bytes]] = []
+        for group in groups_of(self.layout, plan):
+            rest += self._exact([shown[i] for i in group])
+        if not plan.asked and rest:
+            method = max(rest, key=lambda one: len(one[1]))[0]
+        return method, [*parts, *rest], shown
+
+    def _exact(self, columns: list[np.ndarray]) -> list[tuple[int, bytes]]:
+        """Columns of one type as they are, by libraries: all together, or each by the one that suits it."""
+        together = list(columns_packed(columns))
+        method, data = best(together)
+        found = [(method, data)]
+        if 1 < len(columns) <= FEW:
+            apart = [best(columns_packed([c])) for c in columns]
+            if sum(len(d) for _, d in apart) < len(data):
+                found = [(EACH, b""), *apart]
+        if self.measure:
+            for method, data in together:
+                self.report.baselines[NAMES[method]] = self.report.baselines.get(NAMES[method], 0) + len(data)
+        self.report.coded += sum(len(d) for _, d in found)
+        return found
 
     def _shortest(self, own: list[tuple[int, bytes]], packed: Any, data: bytes) -> tuple[int, bytes]:
         """The model's ways against those of the libraries, which are tried as far as one may be shorter."""
@@ -237,6 +266,17 @@ class Compressor:
         method, found = best([*own, *theirs])
         self.report.coded += len(found)
         return method, found
+
+
+def _require_kept(layout: Layout, block: Block) -> None:
+    """Raises DataError for columns whose type can be written and not be read again."""
+    try:
+        layout.join([block])
+    except Exception as error:  # what a library makes of a type that it half knows is anything
+        raise DataError(
+            f"a column has a type that cannot be kept: {' '.join(str(error).split())[:160]}",
+            hint="make it text, or numbers",
+        ) from error
 
 
 def _wholes(which: "list[tuple[int, Quantiser]]", numbers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -265,5 +305,5 @@ def _bits(column: np.ndarray) -> np.ndarray:
 
 def _coarse(pixels: np.ndarray, bound: int) -> np.ndarray:
     """Pixels of which none is farther than `bound` from the one it was."""
-    width = 2 * bound + 1
-    return np.minimum(pixels.astype(np.int16) // width * width + bound, 255).astype(np.uint8)
+    width = 2 * min(bound, 255) + 1
+    return np.minimum(pixels.astype(np.int16) // width * width + width // 2, 255).astype(np.uint8)

@@ -14,9 +14,9 @@ from ..codec.coder import Coder
 from ..codec.container import Chunk, Damage, sections_of
 from ..errors import DataError, ModelFileError
 from . import libraries
-from .libraries import NAMES, NEWS, PLAIN, columns_of
+from .libraries import EACH, NAMES, NEWS, PLAIN, columns_of
 from .packing import Block, Layout, batch_of, stored
-from .plans import CONTEXT, LATENTS, QUALITY, Mode, Plan, digest_of, size_of
+from .plans import CONTEXT, LATENTS, MOST_CELLS, QUALITY, Mode, Plan, digest_of, groups_of, size_of
 
 
 def decoded(
@@ -33,8 +33,8 @@ def decoded(
             raise DataError("a section of it is missing")
         return found
 
-    if rows * layout.row_bytes() > size:
-        raise DataError("it has more rows than bytes")
+    if not rows or rows * layout.row_bytes() > size or rows * len(layout.numbers) > MOST_CELLS:
+        raise DataError("it has more rows than bytes, or none")
     pixels, numbers = None, []
     if layout.form in ("pictures", "pixels"):
         shape = (*layout.inner, 1)[:3]
@@ -44,7 +44,7 @@ def decoded(
             if own is None or own.shape != shape:
                 raise ModelFileError("the model given is not the one that made this stream")
             pixels = _of_model(own, method, data, rows, mode)
-        elif method in NAMES and method not in (libraries.PCODEC, NEWS):
+        elif method in NAMES and method not in (libraries.PCODEC, NEWS, EACH):
             pixels = libraries.pixels_of(method, data, (rows, *shape))
         else:
             raise DataError(f"its pictures are coded by no known method ({method})")
@@ -74,7 +74,7 @@ def _news(data: bytes) -> dict[str, list[str]]:
 
 def _of_model(own: Any, method: int, data: memoryview, rows: int, mode: Mode) -> np.ndarray:
     """Pictures as the model coded them."""
-    if method == QUALITY and own.lossy is not None and mode.name == "quality" and mode.value in range(1, 9):
+    if method == QUALITY and own.lossy is not None and mode.name == "quality":
         return own.lossy.decode(data, rows, mode.value - 1)
     if method == LATENTS and own.latents is not None:
         return own.latents.decode(data, rows)
@@ -99,10 +99,17 @@ def _columns(section: Any, rows: int, layout: Layout, plan: Plan, coder: Coder |
         for i, (at, quantiser) in enumerate(used):
             columns[at] = quantiser.values(wholes[:, i])
         _put(section(), [columns[at] for at, _ in used], rows)
+    for group in groups_of(layout, plan):
+        method, data = section()
+        if method == EACH:
+            found = []
+            for _ in group:
+                method, data = section()
+                found += columns_of(method, data, rows, 1)
+        else:
+            found = columns_of(method, data, rows, len(group))
+        columns |= dict(zip(group, found, strict=True))
     for i, (_, dtype) in enumerate(layout.numbers):
-        if i not in columns:
-            method, data = section()
-            columns[i] = columns_of(method, data, rows, 1)[0]
         if columns[i].dtype.name != stored(dtype):
             raise DataError(f"its column {layout.names[i]!r} is of type {columns[i].dtype}, and not {dtype}")
     return [columns[i] for i in range(len(layout.numbers))]
@@ -186,8 +193,10 @@ def opened(file: Any, name: str, rows: tuple[int, int] | None = None) -> Opened:
         layout = Layout.from_json(header["layout"])
         plan = Plan.from_json(header["plan"], len(layout.numbers))
         mode, value = header["mode"]
+        if mode == "quality" and not (type(value) is int and 1 <= value <= 8):
+            raise ValueError(f"there is no quality {value!r}")
         if layout.row_bytes() > container.MOST_DECODED:
             raise ValueError(f"a row of {layout.row_bytes():,} bytes")
         return Opened(header, layout, plan, Mode(str(mode), value), str(header["model"]), name, chunks)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise DataError(f"{name} has a header that this version cannot read: {error}", hint="update latente") from None

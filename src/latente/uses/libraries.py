@@ -5,6 +5,7 @@ A chunk is never larger than the best of them; each is an honest baseline too.
 
 import io
 import lzma
+import math
 import struct
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from ..errors import DataError, ResourceError
 
 # Methods of a section, as streams name them: never to be renumbered.
-PLAIN, ZSTD, XZ, PCODEC, PNG, WEBP, NEWS = range(7)
+PLAIN, ZSTD, XZ, PCODEC, PNG, WEBP, NEWS, EACH = range(8)
 NAMES = {PLAIN: "none", ZSTD: "zstd", XZ: "xz", PCODEC: "pcodec", PNG: "png", WEBP: "webp"}
 _TYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 # Ways in which numbers lie before bytes are packed: as they are; differences; bytes of equal weight together.
@@ -209,7 +210,7 @@ def pixels_packed(pixels: np.ndarray, slow: bool = True) -> Iterable[tuple[int, 
 
 def pixels_of(method: int, data: memoryview, shape: tuple[int, ...]) -> np.ndarray:
     """Pictures of `shape` [n, h, w, c] that `pixels_packed` packed. Raises DataError for other bytes."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     if method in (ZSTD, XZ):
         return np.frombuffer((unzstd if method == ZSTD else _unxz)(data, size), np.uint8).reshape(shape)
     n, h, w, c = shape

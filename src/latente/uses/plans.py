@@ -14,6 +14,8 @@ from .packing import Block, Layout, stored
 
 # The model's own methods, as streams name them: never to be renumbered.
 CONTEXT, LATENTS, QUALITY = 16, 17, 18
+# Numbers of a chunk, at the most.
+MOST_CELLS = 1 << 23
 METHODS = NAMES | {CONTEXT: "model", LATENTS: "model (latents)", QUALITY: "model (quality)"}
 
 
@@ -56,8 +58,8 @@ def _bounds(asked: Any) -> Any:
             f"{asked!r} is no error bound", hint="--max-error 0.1, or --max-error temperature=0.1,pressure=2"
         ) from None
     for bound in found.values() if isinstance(found, dict) else [found]:
-        if not 0 <= bound < np.inf:
-            raise ConfigError(f"an error bound is 0 or more, not {bound}")
+        if not 0 <= bound < 1e300:
+            raise ConfigError(f"an error bound is from 0 to 1e300, not {bound}")
     return found
 
 
@@ -98,7 +100,7 @@ class Plan:
         if [at for at, _ in own] != [at for at, _ in asked]:
             raise ValueError("its columns are coded in two ways")
         level = document["level"]
-        if level is not None and type(level) is not int:
+        if level is not None and (type(level) is not int or level < 0):
             raise ValueError(f"there is no level {level!r}")
         return Plan(asked, own, level)
 
@@ -114,8 +116,9 @@ def planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
         )
     if coder.pictures is not None:
         raise DataError("the model is of pictures, and these data are numbers", hint="fit a model to them")
-    at = {name: i for i, name in enumerate(layout.names)}
     _require_columns(coder, layout)
+    # An array's columns have no names: they stand for the model's, in their order.
+    at = {name: i for i, name in enumerate(coder.columns if layout.form == "array" else layout.names)}
     bounds = coder.bounds(mode.name, mode.value)
     asked = {}
     for name in coder.columns:
@@ -143,8 +146,11 @@ def _require_columns(coder: Coder, layout: Layout) -> None:
     """Raises DataError if the data lack a column of the model, or have another kind of values in it."""
     words = dict(layout.words)
     if layout.form == "array" and len(layout.numbers) != len(coder.columns):
-        raise DataError(f"rows have {len(layout.numbers)} numbers, and the model's {len(coder.columns)}")
-    for name in coder.columns:
+        raise DataError(
+            f"rows have {len(layout.numbers)} numbers, and the model's {len(coder.columns)}",
+            hint="give as many columns as the model was fitted on, or fit a model to these data",
+        )
+    for name in coder.columns if layout.form != "array" else coder.words:
         if name in layout.names and (name in words) == (name in coder.words):
             continue
         what = "words" if name in coder.words else "numbers"
@@ -172,6 +178,16 @@ def _require_pictures(coder: Coder, layout: Layout, mode: Mode) -> None:
         raise ConfigError("this model has no qualities: its pictures are black and white alone", hint="--lossless")
     if mode.name == "rel-error" or (mode.name == "max-error" and isinstance(mode.value, dict)):
         raise ConfigError("pixels are whole numbers from 0 to 255", hint="--max-error 2")
+
+
+def groups_of(layout: Layout, plan: Plan) -> list[list[int]]:
+    """Columns of numbers that the model does not code, by their type."""
+    coded = {at for at, _ in plan.asked}
+    types: dict[str, list[int]] = {}
+    for i, (_, dtype) in enumerate(layout.numbers):
+        if i not in coded:
+            types.setdefault(stored(dtype), []).append(i)
+    return list(types.values())
 
 
 def size_of(block: Block, other: bytes) -> int:

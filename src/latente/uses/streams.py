@@ -5,8 +5,9 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from .. import atomic, file
 from ..codec.coder import Coder
 from ..codec.container import Damage
-from ..errors import ConfigError, DataError, LatenteError, ModelFileError
+from ..errors import ConfigError, DataError, DataWarning, LatenteError, ModelFileError
 from ..kinds.pictures import Pictures
 from ..kinds.sources import Source
 from .compression import Compressor, Report
@@ -42,6 +43,8 @@ def compressed(
     digest, size = fingerprint(ae)
     blocks = _blocks(ae, data, rows)
     first = next(blocks, None)
+    if first is not None and (not hasattr(first, "__len__") or getattr(first, "ndim", 1) == 0):
+        raise DataError(f"a {type(first).__name__} cannot be compressed", hint="give a table, an array or pictures")
     if first is None or len(first) == 0:
         raise DataError("found 0 rows", hint="check the file, or the filter before it")
     layout = Layout.of(first, ae.schema_.name == "series", coder.words)
@@ -61,6 +64,7 @@ def compressed(
         verify=verify,
         measure=measure,
         rows=rows,
+        first=layout.fingerprint(first),
     )
     writer.add(first)
     for block in blocks:
@@ -99,11 +103,27 @@ def _blocks(ae: "Autoencoder", data: Any, rows: int | None) -> Iterator[Any]:
         kind = ae.schema_
         # Pictures as they are: brought to the model's size they would be others.
         options = {k: v for k, v in kind.read_options.items() if k != "shape"}
-        data = read_noted(data, "table" if kind.name == "series" else kind.name, **options)
+        place = Path(data)
+        array = place.suffix.lower() in (".npy", ".npz")
+        if kind.name == "image" and array:
+            _require_bytes(place)
+        data = read_noted(data, "table" if kind.name == "series" and not array else kind.name, **options)
     if isinstance(data, Source):
         yield from (data.read(i) for i in range(len(data.sizes)))
     else:
         yield data
+
+
+def _require_bytes(place: Path) -> None:
+    """Raises DataError if an array of pictures is not of whole numbers of 8 bits, which reading would make it."""
+    from ..kinds.reading_arrays import mapped, read_arrays
+
+    found = mapped(place) if place.suffix.lower() == ".npy" else read_arrays(place, lambda _: None).x
+    if found.dtype != np.uint8:
+        raise DataError(
+            f"{place.name} holds pictures as {found.dtype}, and a codec of pictures is of 8 bits a pixel",
+            hint="save them as uint8, or fit a model of --kind series to the numbers",
+        )
 
 
 def _lines(stream: Any, rows: int) -> Iterator[Any]:
@@ -161,13 +181,17 @@ def decompressed(
 ) -> Iterator[Block | Damage]:
     """The blocks of a stream, cut to the rows that are asked for."""
     first, last = rows or (0, sys.maxsize)
+    nothing = True
     for found in stream.blocks(coder, recover):
+        nothing = False
         if isinstance(found, Damage) or rows is None:
             yield found
             continue
         start, stop = max(0, first - found.first), min(found.rows, last - found.first)
         if start < stop:
             yield found.part(start, stop)
+    if nothing and rows is not None:
+        raise DataError(f"{stream.name} has no row {first}", hint="rows are counted from 0")
 
 
 def coder_for(stream: Opened, model: Any, near: Path | None) -> Coder | None:
@@ -262,12 +286,34 @@ def write_data(stream: Opened, blocks: Iterable[Block], place: Path) -> list[Pat
                 out.add(layout.join([block]))
         return [place]
     whole = layout.join(list(blocks))
+    if isinstance(whole, Pictures) and (not ending or str(place).endswith("/")):
+        return _write_folder(whole, place)
     if isinstance(whole, Pictures) and ending in (".npy", ".npz"):
+        if whole.labels is not None and ending == ".npz":
+            return write({"X": whole.pixels, "y": whole.labels}, place)
+        if whole.labels is not None:
+            warnings.warn("an .npy has no place for labels: an .npz has", DataWarning, stacklevel=4)
         whole = whole.pixels
     if isinstance(whole, np.ndarray) and whole.ndim > 2 and layout.form == "array":
         raise ConfigError(f"an array of {whole.ndim} dimensions goes into a .npy", hint="-o data.npy")
     names = list(whole.names) if isinstance(whole, Pictures) else None
     return write(whole, place, names=names)
+
+
+def _write_folder(pictures: Pictures, place: Path) -> list[Path]:
+    """Pictures under the names that they had, in the folders that they were in, as PNG."""
+    from ..kinds.writing_pictures import file_names, one_image
+
+    paths = [PurePosixPath(name.replace("\\", "/")) for name in pictures.names]
+    safe = all(not p.is_absolute() and not {"..", ""} & set(p.parts) and p.name for p in paths)
+    names = [str(p.with_suffix(".png")) for p in paths] if safe else []
+    if len({n.casefold() for n in names}) < len(pictures) or not all(n.isprintable() for n in names):
+        names = file_names(pictures.names, len(pictures))
+    with atomic.atomic_folder(place) as folder:
+        for i, name in enumerate(names):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            one_image(pictures, i).save(folder / name, "PNG")
+    return [place / name for name in names]
 
 
 def write_lines(stream: Opened, blocks: Iterable[Block], out: Any) -> None:

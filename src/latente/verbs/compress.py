@@ -32,12 +32,13 @@ def compress(
     Of a table the model codes the columns that it knows, of pictures the pixels; other columns, names and labels are
     kept as they are. Each chunk is stored as the model has it or as pcodec, zstd, xz (PNG, WebP) do, whichever is
     shortest. NaN, infinities and what no grid holds are kept exactly. DATA - is a csv on stdin, coded line after line.
-    What is returned is what it cost (from Python without `output`: the stream's bytes).
+    What is returned is what it cost; from Python without `output` the stream's bytes, with `report` a pair of both.
 
     Raises ConfigError if the model was not fitted with recipe codec, DataError if the data do not fit it.
     """
     import io
     import sys
+    from pathlib import Path
 
     from ..atomic import atomic_file
     from ..errors import ConfigError
@@ -45,13 +46,28 @@ def compress(
     from ..uses.streams import compressed
 
     mode = Mode.of(quality, max_error, rel_error, lossless)
+    ending = Path(str(output)).suffix.lower()
+    if ending in (
+        ".csv",
+        ".tsv",
+        ".parquet",
+        ".arrow",
+        ".feather",
+        ".npy",
+        ".npz",
+        ".json",
+        ".png",
+        ".zip",
+        ".safetensors",
+    ):
+        raise ConfigError(f"what compress writes is no {ending}", hint="-o data.ltz")
     if rows is not None and rows < 1:
         raise ConfigError(f"a chunk has 1 row or more, not {rows}")
     options: dict[str, Any] = {"rows": rows, "verify": verify, "measure": report}
     if output is None:
         held = io.BytesIO()
-        compressed(model, data, held, mode, **options)
-        return held.getvalue()
+        said = compressed(model, data, held, mode, **options).to_json()
+        return (held.getvalue(), said) if report else held.getvalue()
     if str(output) == "-":
         return compressed(model, data, sys.stdout.buffer, mode, **options).to_json()
     with atomic_file(output) as file:

@@ -12,7 +12,7 @@ def decompress(
     stream: Annotated[Any, STREAM],
     *,
     model: Annotated[Any, "the model that made it; unless given, it is looked for by its fingerprint"] = None,
-    rows: Annotated[str | None, "only these rows: FIRST:LAST, from 0, without the last"] = None,
+    rows: Annotated[Any, "only these rows: FIRST:LAST, from 0, without the last"] = None,
     recover: Annotated[bool, "of a damaged stream the rows that are whole; what is lost is named"] = False,
     output: "Annotated[str | Path | None, 'a file, its format by extension; csv on stdout if absent']" = None,
 ) -> Any:
@@ -34,7 +34,8 @@ def decompress(
 
     asked = None
     if rows is not None:
-        first, colon, last = str(rows).partition(":")
+        pair = f"{rows[0]}:{rows[1]}" if isinstance(rows, tuple) and len(rows) == 2 else str(rows)
+        first, colon, last = pair.partition(":")
         try:
             asked = (int(first or 0), int(last) if last else sys.maxsize)
         except ValueError:

@@ -67,11 +67,11 @@ def with_tree(method: Method, pixels: np.ndarray, told: np.ndarray | None, seed:
     del rows, symbols
     counts = _counts(method, shape, tree, pixels[counted], _part(told, counted))
     if not held:
-        return Context(shape, method, tree, Tables(quantised(tree.tables(counts, _STRENGTHS[2]))))
+        return Context(shape, method, tree, Tables(quantised(tree.tables(counts, _STRENGTHS[2]))), told is not None)
     test = _counts(method, shape, tree, pixels[:held], _part(told, slice(0, held)))
     made = [Tables(quantised(tree.tables(counts, strength))) for strength in _STRENGTHS]
     best = min(made, key=lambda t: float((test * t.bits).sum()))
-    return Context(shape, method, tree, best)
+    return Context(shape, method, tree, best, told is not None)
 
 
 def _part(told: np.ndarray | None, which: slice) -> np.ndarray | None:
