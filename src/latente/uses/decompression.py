@@ -53,7 +53,7 @@ def decoded(
     other, batch, news = b"", None, {}
     for method, data in parts:
         if method == NEWS:
-            words = zlib.decompressobj().decompress(data, size + 1)
+            words = _inflated(data, size)
             news, other = _news(words), other + words
         else:
             other = libraries.unpacked(method, data, size)
@@ -61,6 +61,13 @@ def decoded(
             if batch.num_rows != rows:
                 raise DataError("its columns are of different lengths")
     return Block(rows, numbers, pixels, batch, news=news), other
+
+
+def _inflated(data: memoryview, most: int) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, most + 1)
+    except zlib.error:
+        raise DataError("its new words are damaged") from None
 
 
 def _news(data: bytes) -> dict[str, list[str]]:
