@@ -157,7 +157,8 @@ class Coder:
         for i, level in enumerate(self.levels):
             arrays |= {f"level{i}.{n}": a for n, a in level.columns.arrays.items()}
             arrays |= {f"level{i}.ranks": level.ranks.counts, f"level{i}.levels": level.ranks.levels}
-            quantisers = {n: q.to_json() for n, q in level.quantisers.items()}
+            # A list: their order is that of the coder's columns, and a model file sorts names.
+            quantisers = [[n, q.to_json()] for n, q in level.quantisers.items()]
             levels.append({"bound": level.bound, "quantisers": quantisers, **level.columns.settings})
         document: dict[str, Any] = {
             "columns": self.columns,
@@ -194,7 +195,7 @@ class Coder:
         levels = []
         for i, said in enumerate(document["levels"]):
             own = {n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"level{i}.")}
-            quantisers = {str(n): Quantiser.from_json(q) for n, q in said["quantisers"].items()}
+            quantisers = {str(n): Quantiser.from_json(q) for n, q in said["quantisers"]}
             ranks = Ranks(own["ranks"], own["levels"])
             levels.append(Level(float(said["bound"]), quantisers, ranks, Columns.of(own, said)))
         grids = [[_grid(g) for g in own] for own in document["grids"]]

@@ -3,20 +3,22 @@
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..codec import container
 from ..codec.coder import Coder
 from ..codec.container import Chunk, Damage, sections_of
-from ..errors import DataError, ModelFileError
+from ..errors import DataError, LatenteError, ModelFileError
 from . import libraries
 from .libraries import EACH, NAMES, NEWS, PLAIN, columns_of
 from .packing import Block, Layout, batch_of, stored
 from .plans import CONTEXT, LATENTS, MOST_CELLS, QUALITY, Mode, Plan, digest_of, groups_of, size_of
+
+_T = TypeVar("_T")
 
 
 def decoded(
@@ -154,7 +156,6 @@ class Opened:
 
     header: dict[str, Any]
     layout: Layout
-    plan: Plan
     mode: Mode
     model: str
     name: str
@@ -162,11 +163,12 @@ class Opened:
 
     def blocks(self, coder: Coder | None, recover: bool = False) -> Iterator[Block | Damage]:
         """Its rows, chunk by chunk. What is damaged raises DataError, or is told of where `recover`."""
+        plan = _read(self.name, lambda: Plan.from_json(self.header["plan"], self.layout, coder))
         for one in self._chunks:
             chunk = one
             if isinstance(chunk, Chunk):
                 try:
-                    found = decoded(chunk.payload, chunk.rows, chunk.size, self.layout, self.plan, coder, self.mode)
+                    found = decoded(chunk.payload, chunk.rows, chunk.size, self.layout, plan, coder, self.mode)
                     if size_of(*found) != chunk.size or digest_of(*found) != chunk.digest:
                         raise DataError("it does not decode to what was coded")
                     yield replace(found[0], first=chunk.first)
@@ -196,14 +198,24 @@ def opened(file: Any, name: str, rows: tuple[int, int] | None = None) -> Opened:
         header, chunks = reader.header, reader.chunks()
     else:
         header, chunks = container.some(file, name, *rows)
-    try:
+
+    def read() -> Opened:
         layout = Layout.from_json(header["layout"])
-        plan = Plan.from_json(header["plan"], len(layout.numbers))
         mode, value = header["mode"]
         if mode == "quality" and not (type(value) is int and 1 <= value <= 8):
             raise ValueError(f"there is no quality {value!r}")
         if layout.row_bytes() > container.MOST_DECODED:
             raise ValueError(f"a row of {layout.row_bytes():,} bytes")
-        return Opened(header, layout, plan, Mode(str(mode), value), str(header["model"]), name, chunks)
+        return Opened(header, layout, Mode(str(mode), value), str(header["model"]), name, chunks)
+
+    return _read(name, read)
+
+
+def _read(name: str, build: Callable[[], _T]) -> _T:
+    """Run `build`, which reads parts of a header. Raises DataError for what it refuses."""
+    try:
+        return build()
+    except LatenteError:
+        raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise DataError(f"{name} has a header that this version cannot read: {error}", hint="update latente") from None

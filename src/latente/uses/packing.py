@@ -69,9 +69,12 @@ class Layout:
 
     def to_json(self) -> dict[str, Any]:
         """For the header of a stream."""
-        return {
+        found = {
             "form": self.form,
-            "numbers": [list(n) for n in self.numbers],
+            # An array's columns are all alike.
+            "numbers": [len(self.numbers), self.numbers[0][1]]
+            if self.form == "array" and self.numbers
+            else [list(n) for n in self.numbers],
             "order": list(self.order),
             "inner": list(self.inner),
             "flat": self.flat,
@@ -82,28 +85,34 @@ class Layout:
             "gapped": list(self.gapped),
             "labels": list(self.labels),
         }
+        return {name: value for name, value in found.items() if value not in ([], "", False)}
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> "Layout":
         """Raises ValueError, TypeError or LookupError for what `to_json` does not give."""
-        numbers = tuple((str(name), np.dtype(str(dtype)).name) for name, dtype in document["numbers"])
+        said = document.get("numbers", [])
+        if document["form"] == "array" and said and type(said[0]) is int:
+            if not 0 < said[0] <= 1 << 24:
+                raise ValueError(f"an array has no {said[0]} columns")
+            said = [(f"c{i}", said[1]) for i in range(said[0])]
+        numbers = tuple((str(name), np.dtype(str(dtype)).name) for name, dtype in said)
         if any(np.dtype(d).kind not in "iufmMb" or np.dtype(d).itemsize > 8 for _, d in numbers):
             raise ValueError("a column of numbers is of no such type")
-        inner = tuple(int(i) for i in document["inner"])
+        inner = tuple(int(i) for i in document.get("inner", []))
         if document["form"] not in ("frame", "array", "pictures", "pixels") or not all(0 < i < 1 << 32 for i in inner):
             raise ValueError("there are no data of such a form")
         made = Layout(
             document["form"],
             numbers,
-            tuple(map(str, document["order"])),
+            tuple(map(str, document.get("order", []))),
             inner,
-            bool(document["flat"]),
+            bool(document.get("flat")),
             str(document["frame"]),
-            _words_of(document["words"]),
-            base64.b64decode(document["schema"], validate=True),
-            _words_of(document["categories"]),
-            tuple(map(str, document["gapped"])),
-            tuple(map(str, document["labels"])),
+            _words_of(document.get("words", [])),
+            base64.b64decode(document.get("schema", ""), validate=True),
+            _words_of(document.get("categories", [])),
+            tuple(map(str, document.get("gapped", []))),
+            tuple(map(str, document.get("labels", []))),
         )
         if made.form == "frame" and not set(made.names) <= set(made.order):
             raise ValueError("a column of numbers is none of the table's")

@@ -8,7 +8,7 @@ import numpy as np
 from ..codec.coder import Coder, Level
 from ..codec.container import digest
 from ..codec.grids import Quantiser
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, ModelFileError
 from .libraries import NAMES
 from .packing import Block, Layout, stored
 
@@ -79,15 +79,27 @@ class Plan:
         return coder.levels[self.level]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "asked": [[at, q.to_json()] for at, q in self.asked],
-            "own": None if self.own == self.asked else [[at, q.to_json()] for at, q in self.own],
-            "level": self.level,
-        }
+        """For a header: of what the model knows by itself only the level."""
+        if self.level is not None and self.own == self.asked:
+            return {"level": self.level}
+        asked, own = ([[at, q.to_json()] for at, q in which] for which in (self.asked, self.own))
+        return {"asked": asked, "own": None if self.own == self.asked else own, "level": self.level}
 
     @staticmethod
-    def from_json(document: dict[str, Any], columns: int) -> "Plan":
-        """Raises ValueError, TypeError or LookupError for what `to_json` does not give."""
+    def from_json(document: dict[str, Any], layout: Layout, coder: Coder | None) -> "Plan":
+        """Raises ValueError, TypeError or LookupError for what `to_json` does not give, ModelFileError if it takes a
+        model that is not there.
+        """
+        level, columns = document["level"], len(layout.numbers)
+        if level is not None and (type(level) is not int or level < 0):
+            raise ValueError(f"there is no level {level!r}")
+        if "asked" not in document:
+            if coder is None:
+                raise ModelFileError("the model of this stream is not there", hint="--model MODEL")
+            if level is None or level >= len(coder.levels):
+                raise ValueError(f"there is no level {level!r}")
+            own = _own(coder, layout, level)
+            return Plan(own, own, level)
 
         def read(entries: Any) -> list[tuple[int, Quantiser]]:
             found = [(int(at), Quantiser.from_json(q)) for at, q in entries]
@@ -99,10 +111,19 @@ class Plan:
         own = asked if document["own"] is None else read(document["own"])
         if [at for at, _ in own] != [at for at, _ in asked]:
             raise ValueError("its columns are coded in two ways")
-        level = document["level"]
-        if level is not None and (type(level) is not int or level < 0):
-            raise ValueError(f"there is no level {level!r}")
         return Plan(asked, own, level)
+
+
+def _places(coder: Coder, layout: Layout) -> dict[str, int]:
+    """Where the model's columns are. An array's have no names: they stand for the model's, in their order."""
+    return {name: i for i, name in enumerate(coder.columns if layout.form == "array" else layout.names)}
+
+
+def _own(coder: Coder, layout: Layout, level: int) -> list[tuple[int, Quantiser]]:
+    """The columns of a level of the model, in the data's types."""
+    at = _places(coder, layout)
+    found = coder.levels[level].quantisers.items()
+    return [(at[n], q.typed(stored(layout.numbers[at[n]][1]))) for n, q in found]
 
 
 def planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
@@ -117,8 +138,7 @@ def planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
     if coder.pictures is not None:
         raise DataError("the model is of pictures, and these data are numbers", hint="fit a model to them")
     _require_columns(coder, layout)
-    # An array's columns have no names: they stand for the model's, in their order.
-    at = {name: i for i, name in enumerate(coder.columns if layout.form == "array" else layout.names)}
+    at = _places(coder, layout)
     bounds = coder.bounds(mode.name, mode.value)
     asked = {}
     for name in coder.columns:
@@ -137,9 +157,7 @@ def planned(coder: Coder, layout: Layout, mode: Mode) -> Plan:
     if not fine:
         return Plan(which, which)
     chosen = max(fine)[1]
-    level = coder.levels[chosen]
-    own = [(at[n], level.quantisers[n].typed(stored(layout.numbers[at[n]][1]))) for n in asked]
-    return Plan(which, own, chosen)
+    return Plan(which, _own(coder, layout, chosen), chosen)
 
 
 def _require_columns(coder: Coder, layout: Layout) -> None:
