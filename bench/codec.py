@@ -160,11 +160,13 @@ def wholes(ae: Any, test: np.ndarray, bound: float) -> tuple[np.ndarray, np.ndar
     bounds = [bound * r for r in coder.ranges]
     level = next(level for level in coder.levels if level.bound == bound)
     own = np.stack([q.wholes(test[:, coder.columns.index(n)])[0] for n, q in level.quantisers.items()], 1)
-    # A column that never moved has no width: it is exact, by its bits.
-    plain = [
-        np.rint(x.astype(float) / (2 * e)).astype(np.int64) if e > 0 else x.view(np.int32).astype(np.int64)
-        for x, e in zip(test.T.copy(), bounds, strict=True)
-    ]
+    # A column that never moved has no width: it is exact, on its grid, else by its bits.
+    plain = []
+    for x, e, (grid, *_) in zip(test.T.copy(), bounds, coder.grids, strict=True):
+        if e > 0:
+            plain.append(np.rint(x.astype(float) / (2 * e)).astype(np.int64))
+        else:
+            plain.append(x.view(np.int32).astype(np.int64) if grid is None else grid.places(x).astype(np.int64))
     return own, np.stack(plain, 1), bounds
 
 

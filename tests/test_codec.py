@@ -113,9 +113,11 @@ def test_lanes_cost_at_most_a_five_hundredth():
 @pytest.mark.parametrize(
     ("values", "grid"),
     [
-        (np.array([0.05, 0.1, np.nan, 0.25]), Grid(5, 100)),
+        (np.array([0.05, 0.1, np.nan, *np.arange(8) / 4]), Grid(5, 100)),
+        (np.array([0.5, 0.5, 0.75]), Grid(1, 100, single=True)),
         (np.array([0.05, 0.1, 0.26], np.float32), Grid(1, 100)),
-        (np.array([10, -20, 35]), Grid(5, 1)),
+        (np.arange(-20, 40, 5), Grid(5, 1)),
+        (np.array([49, 49]), Grid(1, 1)),
         (np.array([np.nan, np.inf]), Grid(1, 1)),
         (np.array([0.1, 0.2], np.float32).astype(np.float64), Grid(1, 10, single=True)),
         (np.random.default_rng(0).normal(size=50), None),

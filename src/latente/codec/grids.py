@@ -20,7 +20,7 @@ _LOOKED_AT = 100_000
 _SLACK = 0.02
 # Bounds of so many steps of a grid gain nothing from it, and what lies off it loses.
 _WIDE = 16
-# Values of a column with a hidden grid, at least; values and waves that are looked at; how alike phases are; and parts
+# Values of a column with a step of its own, at least; values and waves that are looked at; how alike phases are; and parts
 # of 1 of its steps.
 _FEWEST, _WAVES, _MOST_WAVES, _ALIKE, _FINE = 8, 400, 1 << 24, 0.9, 1 << 30
 
@@ -81,7 +81,8 @@ def grid_of(values: np.ndarray, exact: bool = True) -> Grid | None:
         found = next((g for g in tried if g.holds(looked) and g.holds(some)), None)
     if found is None:
         return None
-    unit = max(1, int(np.gcd.reduce(found.places(some).astype(np.int64))))
+    # Of few values any step would do, and others that come later would be on none.
+    unit = max(1, int(np.gcd.reduce(found.places(some).astype(np.int64)))) if len(some) >= _FEWEST else 1
     return replace(found, unit=unit)
 
 
