@@ -20,8 +20,8 @@ _LOOKED_AT = 100_000
 _SLACK = 0.02
 # Bounds of so many steps of a grid gain nothing from it, and what lies off it loses.
 _WIDE = 16
-# Values of a column with a step of its own, at least; values and waves that are looked at; how alike phases are; and parts
-# of 1 of its steps.
+# Values of a column with a step of its own, at least; values and waves that are looked at; how alike phases are; and
+# parts of 1 of its steps.
 _FEWEST, _WAVES, _MOST_WAVES, _ALIKE, _FINE = 8, 400, 1 << 24, 0.9, 1 << 30
 
 

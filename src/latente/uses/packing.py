@@ -85,7 +85,14 @@ class Layout:
             "gapped": list(self.gapped),
             "labels": list(self.labels),
         }
-        return {name: value for name, value in found.items() if value not in ([], "", False)}
+        said = {name: value for name, value in found.items() if value not in ([], "", False)}
+        if self.form != "frame":
+            del said["frame"]
+        # Of an array of two axes it is the number of its columns.
+        said.pop("inner", None)
+        return (
+            said if self.form == "array" and self.inner == (len(self.numbers),) else said | {"inner": list(self.inner)}
+        )
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> "Layout":
@@ -98,7 +105,7 @@ class Layout:
         numbers = tuple((str(name), np.dtype(str(dtype)).name) for name, dtype in said)
         if any(np.dtype(d).kind not in "iufmMb" or np.dtype(d).itemsize > 8 for _, d in numbers):
             raise ValueError("a column of numbers is of no such type")
-        inner = tuple(int(i) for i in document.get("inner", []))
+        inner = tuple(int(i) for i in document.get("inner", [len(numbers)] if document["form"] == "array" else []))
         if document["form"] not in ("frame", "array", "pictures", "pixels") or not all(0 < i < 1 << 32 for i in inner):
             raise ValueError("there are no data of such a form")
         made = Layout(
@@ -107,7 +114,7 @@ class Layout:
             tuple(map(str, document.get("order", []))),
             inner,
             bool(document.get("flat")),
-            str(document["frame"]),
+            str(document.get("frame", "pandas")),
             _words_of(document.get("words", [])),
             base64.b64decode(document.get("schema", ""), validate=True),
             _words_of(document.get("categories", [])),
@@ -197,7 +204,11 @@ class Layout:
         if self.form == "frame":
             from .frames import frame_of
 
-            return frame_of(self, blocks)
+            try:
+                return frame_of(self, blocks)
+            except (LookupError, ValueError, TypeError, OSError) as error:  # Arrow's errors are some of these
+                said = " ".join(str(error).split())[:120]
+                raise DataError(f"the columns of the stream do not go together: {said}") from None
         if not blocks:
             return np.empty((0, *self.inner), self.numbers[0][1] if self.numbers else np.float64)
         columns = [np.concatenate(parts) for parts in zip(*(b.numbers for b in blocks), strict=True)]
