@@ -441,3 +441,83 @@ def test_a_table_of_words_takes_less_than_its_csv_by_xz():
     ae = fitted(frame.iloc[:2000])
     test = frame.iloc[2000:].reset_index(drop=True)
     assert len(lt.compress(ae, test)) < 0.9 * len(lzma.compress(test.to_csv(index=False).encode(), preset=9))
+
+
+def test_numbers_with_places_without_one_come_back_exactly(table):
+    polars, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    whole = [2**60 + 1, None, 3] * 40
+    frame = pd.DataFrame({"a": pd.array(whole, "Int64"), "b": pd.array([1.5, None, 2.5] * 40, "Float64")})
+    ae = fitted(pd.DataFrame({"a": np.arange(300) % 7, "b": np.arange(300) % 5 / 2}))
+    for mode in ({}, {"rel_error": 0.01}):
+        pd.testing.assert_frame_equal(lt.decompress(lt.compress(ae, frame, **mode), model=ae), frame)
+    own = polars.DataFrame({"a": whole, "b": [1.5, None, float("nan")] * 40})
+    assert lt.decompress(lt.compress(ae, own), model=ae).equals(own, null_equal=True)
+    arrow = pa.table({"a": pa.array(whole), "b": pa.array([1.5, None, 2.0] * 40)})
+    assert lt.decompress(lt.compress(ae, arrow), model=ae).equals(arrow)
+
+
+def test_names_that_are_numbers_and_arrays_without_names_fit_a_model_with_names():
+    x = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    ae = fitted(pd.DataFrame(x))
+    frame = pd.DataFrame(x[:50])
+    pd.testing.assert_frame_equal(lt.decompress(lt.compress(ae, frame), model=ae), frame)
+    more = frame.assign(extra="word")
+    pd.testing.assert_frame_equal(lt.decompress(lt.compress(ae, more), model=ae), more)
+    assert np.array_equal(lt.decompress(lt.compress(ae, x), model=ae), x)
+    swapped = x.astype(">f4")
+    assert np.array_equal(lt.decompress(lt.compress(ae, swapped), model=ae), x)
+    with pytest.warns(lt.DataWarning, match="the index is not kept"):
+        lt.compress(ae, frame.set_index(pd.date_range("2024", periods=50)))
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ([1, "a", None] * 10, "holds values of type int, str"),
+        ([[1], [2], [3]] * 10, "holds values of type list"),
+        ([2**70, 1, 2] * 10, "cannot be kept"),
+        (["a", "\ud800", "b"] * 10, "cannot be kept"),
+    ],
+)
+def test_a_column_that_could_not_come_back_as_it_was_is_refused(sensors, column, says):
+    ae, frame = sensors
+    odd = frame.iloc[:30].assign(odd=pd.Series(column, dtype=object))
+    with pytest.raises(errors.DataError, match=says):
+        lt.compress(ae, odd)
+
+
+def test_pictures_keep_their_folders_and_labels_and_fractions_are_no_pixels(grey, colour, tmp_path):
+    ae, pixels = colour
+    labels = np.array(["cat", "dog"] * 20)
+    pictures = lt.Pictures(pixels, None, labels, tuple(f"{c}/{i}.jpg" for i, c in enumerate(labels)))
+    (tmp_path / "p.ltz").write_bytes(lt.compress(ae, pictures))
+    lt.decompress(tmp_path / "p.ltz", model=ae, output=tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["cat", "dog"]
+    again = lt.read(tmp_path / "out", "image")
+    order = [again.names.index(f"{c}/{i}.png") for i, c in enumerate(labels)]
+    assert np.array_equal(again.pixels[order], pixels)
+    lt.decompress(tmp_path / "p.ltz", model=ae, output=tmp_path / "out.npz")
+    assert (lt.read(tmp_path / "out.npz", "image").labels == labels).all()
+    np.save(tmp_path / "fractions.npy", grey[1] / np.float32(255))
+    with pytest.raises(errors.DataError, match="holds pictures as float32"):
+        lt.compress(grey[0], str(tmp_path / "fractions.npy"))
+
+
+def test_a_quality_never_takes_more_than_no_loss(grey):
+    ae, pixels = grey
+    assert len(lt.compress(ae, pixels, quality=8)) <= len(lt.compress(ae, pixels)) + 16  # the mode's own name
+
+
+def test_options_of_the_command_line_and_python_say_the_same(place, sensors, tmp_path):
+    done = run("compress", place / "sensors.safetensors", place / "new.csv", "-o", tmp_path / "a.csv")
+    assert (done.exit_code, "no .csv" in done.output) == (2, True)
+    done = run(
+        "compress", place / "sensors.safetensors", place / "new.csv", "--no-verify", "-o", tmp_path / "a.ltz", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    assert "decode_mb_s" not in done.stdout
+    data, report = lt.compress(*sensors, report=True)
+    assert report["stream_bytes"] == len(data)
+    with pytest.raises(errors.DataError, match="has no row 5000"):
+        lt.decompress(data, model=sensors[0], rows=(5000, 5100))
+    assert len(lt.decompress(data, model=sensors[0], rows=(790, 5000))) == 10

@@ -118,6 +118,8 @@ def test_gaps_that_are_filled_are_private_too(plans):
         ({"dp_epsilon": 1.0, "time_limit": 5.0}, "number of steps"),
         ({"dp_epsilon": 1.0, "recipe": "vae"}, "running numbers"),
         ({"dp_epsilon": 1e-6, "epochs": 5}, "no noise gives"),
+        ({"dp_epsilon": 1.0, "recipe": "codec"}, "learned from the rows themselves"),
+        ({"dp_epsilon": 1.0, "recipe": "anomaly"}, "learned from the rows themselves"),
     ],
 )
 def test_what_cannot_be_private_is_refused(plans, options, words):

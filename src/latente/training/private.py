@@ -64,6 +64,11 @@ def spec_of(spec: Spec, spread: bool) -> Spec:
             "a private fit needs each row's own gradient, and rows of tokens go through their nets together",
             hint="leave out --dp-epsilon (dp_epsilon)",
         )
+    if spec.use is not None:
+        raise ConfigError(
+            f"use {spec.use.name!r} is learned from the rows themselves, beside the private model",
+            hint="a recipe without it: --recipe vae",
+        )
     if spec.train.batch_size < LEAST_BATCH:
         raise ConfigError(
             f"a private fit needs batches of {LEAST_BATCH} rows or more, not {spec.train.batch_size}",
