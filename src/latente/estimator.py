@@ -226,7 +226,12 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self._n_features_out = self.model_.dim
             told = self.history_.privacy is not None
             self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed, told)
-            self.use_ = None if self.spec_.use is None else self.spec_.use.learn(self, feed, seed, raw, show)
+            if self.spec_.use is not None and not getattr(self.spec_.use, "slow", False):
+                self.use_ = self.spec_.use.learn(self, feed, seed, raw, show)
+        if self.spec_.use is not None and self.use_ is None:
+            # What takes minutes Ctrl-C may end: `resume` begins it again, from the trained model.
+            self.use_ = self.spec_.use.learn(self, feed, seed, raw, show)
+        with atomic.uninterrupted():
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
         if self.history_.ended in Stop.REASONS:
             raise KeyboardInterrupt

@@ -45,6 +45,7 @@ class Codec:
     """
 
     kinds = ("image", "series", "table")
+    slow = True
 
     bounds: tuple[float, ...] = (1e-2, 1e-3)
     leaves: int = 0
