@@ -284,6 +284,16 @@ def test_a_pipe_goes_chunk_by_chunk(place):
     back.stdout.close()
 
 
+def test_whole_numbers_at_the_head_of_a_pipe_do_not_make_their_column_whole(place):
+    text = "time,grid,free,still,whole\n" + "".join(f"{i},{i},{i + 1},2.5,3\n" for i in range(4)) + "4,,1.5,2.5,3\n"
+    latente = [sys.executable, "-m", "latente"]
+    model = place / "sensors.safetensors"
+    command = [*latente, "compress", model, "-", "--rows", "2"]
+    data = subprocess.run(command, input=text.encode(), capture_output=True, check=True).stdout
+    back = subprocess.run([*latente, "decompress", "-", "--model", model], input=data, capture_output=True, check=True)
+    assert pd.read_csv(io.BytesIO(back.stdout)).equals(pd.read_csv(io.StringIO(text)).astype({"free": float}))
+
+
 def test_decompressing_loads_no_torch(place):
     run("compress", place / "sensors.safetensors", place / "new.csv", "-o", place / "t.ltz")
     code = (

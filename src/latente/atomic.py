@@ -89,6 +89,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(target.parent)
 
 
+def cache(name: str) -> Path:
+    """A file of this name in the user's cache folder, there or not."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latente" / name
+
+
 def _part() -> str:
     """A name which no other process takes, and short, so that a long target's name still fits."""
     return f".latente-{secrets.token_hex(6)}.part"

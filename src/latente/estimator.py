@@ -221,6 +221,13 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             team=team,
             spent=spent,
         )
+        self._finish(feed, seed, raw, show)
+        if self.history_.ended in Stop.REASONS:
+            raise KeyboardInterrupt
+        return self
+
+    def _finish(self, feed: Feed, seed: int, raw: Any, show: Report) -> None:
+        """What is learned beside a trained model, and its card."""
         with atomic.uninterrupted():
             self.model_.to("cpu").eval()
             self._n_features_out = self.model_.dim
@@ -233,9 +240,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.use_ = self.spec_.use.learn(self, feed, seed, raw, show)
         with atomic.uninterrupted():
             self.card_ = self._card(feed.rows + self.history_.held_out_rows)
-        if self.history_.ended in Stop.REASONS:
-            raise KeyboardInterrupt
-        return self
 
     def _planned(self, X: Any) -> str:
         """The recipe of the kind that data are of, as far as one can see before they are read."""

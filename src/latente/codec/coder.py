@@ -13,8 +13,9 @@ import numpy as np
 
 from ..errors import ConfigError
 from .columns import Columns
+from .exact import Exact
 from .grids import Grid, Quantiser
-from .numbers import Writer, opened
+from .numbers import Numbers, Writer, opened
 from .pictures import METHODS, Context, Method
 from .ranks import Ranks
 from .tables import Tables
@@ -56,7 +57,7 @@ class Latents:
     """
 
     tables: Tables
-    net: Any
+    net: Exact
     context: Context
 
     def __post_init__(self) -> None:
@@ -75,8 +76,6 @@ class Latents:
 
     def decode(self, data: memoryview, n: int) -> np.ndarray:
         """n pictures that `encode` wrote. Raises DataError for other bytes."""
-        from .numbers import Numbers
-
         decoder, numbers = opened(data), Numbers(self.tables)
         z = np.stack([numbers.read(decoder, np.full(n, k)) for k in range(len(self.tables))], 1)
         found = self.context.take(decoder, n, self.told(z))
@@ -128,6 +127,12 @@ class Coder:
         self.words = words or {}
         if not len(columns) == len(ranges) == len(grids) or not set(self.words) <= set(columns):
             raise ValueError("a codec's columns do not go together")
+
+    @property
+    def real(self) -> set[str]:
+        """Columns that held numbers which were no whole ones, by their type."""
+        found = (q for level in self.levels for q in level.quantisers.items())
+        return {name for name, q in found if np.dtype(q.dtype).kind == "f"}
 
     def quantiser(self, name: str, dtype: np.dtype, bound: float) -> Quantiser | None:
         """Whole numbers of a column within a bound; None if there are none."""
@@ -275,7 +280,6 @@ def _pictures_out(pictures: Pictures, arrays: dict[str, np.ndarray]) -> dict[str
 
 def _pictures_in(document: dict[str, Any], arrays: dict[str, np.ndarray]) -> Pictures:
     from .blocks import Blocks
-    from .exact import Exact
 
     h, w, c = (int(s) for s in document["shape"])
     if not all(0 < s < 1 << 16 for s in (h, w)) or c not in (1, 3):

@@ -38,6 +38,16 @@ def read_csv(path: Path, *, header: str, delimiter: str | None, missing: tuple[s
     return of_text(data, path.name, header=header, delimiter=delimiter, missing=missing, note=note)
 
 
+def of_lines(head: bytes, lines: "list[bytes]", name: str) -> "pd.DataFrame":
+    """Some lines of a csv under its first one, without remarks: of a stream they would be made again and again."""
+
+    def quiet(_: str) -> None:
+        """What a reader remarks of a part is said nowhere."""
+
+    text = utf8(b"".join([head, *lines]), name, quiet)
+    return of_text(text, name, header="yes", delimiter=delimiter_of(head, name, None), missing=("?",), note=quiet)
+
+
 def of_text(
     data: bytes, name: str, *, header: str, delimiter: str | None, missing: tuple[str, ...], note: Note
 ) -> "pd.DataFrame":

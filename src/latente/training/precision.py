@@ -2,20 +2,18 @@
 
 import contextlib
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..atomic import atomic_write
+from ..atomic import atomic_write, cache
 from ..errors import ConfigError, LatenteError
 from ..model.spec import Train
 
@@ -169,8 +167,7 @@ def _measured(threads: int) -> tuple[dict[str, float], bool]:
     They are measured once for a processor, a torch and a number of threads, and remembered in the user's cache folder:
     a stopwatch that decided anew in each run would make runs unrepeatable.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(home) / "latente" / "kernels.json"
+    path = cache("kernels.json")
     key = f"{processor()} · torch {torch.__version__} · threads {threads}"
     known: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):

@@ -14,9 +14,9 @@ from .packing import Block, Layout, stored
 
 # The model's own methods, as streams name them: never to be renumbered.
 CONTEXT, LATENTS, QUALITY = 16, 17, 18
+METHODS = NAMES | {CONTEXT: "model", LATENTS: "model (latents)", QUALITY: "model (quality)"}
 # Numbers of a chunk, at the most.
 MOST_CELLS = 1 << 23
-METHODS = NAMES | {CONTEXT: "model", LATENTS: "model (latents)", QUALITY: "model (quality)"}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ import pandas as pd
 from ..errors import ConfigError, DataError, LatenteError
 from ..estimator import Autoencoder
 from ..kinds.base import DataWarning
-from ..kinds.reading_bytes import utf8
-from ..kinds.reading_csv import delimiter_of, of_text
+from ..kinds.reading_csv import of_lines
 from ..kinds.series import Series
 from ..kinds.sources import Read
 from . import detection
@@ -45,7 +44,7 @@ def _watched(watch: Watch, data: Any) -> Iterator[dict[str, Any]]:
         for line in chunk:
             number = watch.count
             try:
-                yield from watch.add(_frame(head, [line], str(data)))
+                yield from watch.add(of_lines(head, [line], str(data)))
             except LatenteError as error:
                 watch.count = number + 1
                 yield unread(number, error)
@@ -86,14 +85,8 @@ def _found(
 ) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # it would be said of every line
-        found = detection.detect(detector, ae, Read(_frame(head, chunk, name)), threshold=threshold)
+        found = detection.detect(detector, ae, Read(of_lines(head, chunk, name)), threshold=threshold)
     return lines(found.table(every=True, first=drift.rows), drift)
-
-
-def _frame(head: bytes, chunk: list[bytes], name: str) -> pd.DataFrame:
-    # Each chunk is read by itself: what the first lines look like must not decide how later ones are read.
-    text = utf8(b"".join([head, *chunk]), name, _quiet)
-    return of_text(text, name, header="yes", delimiter=delimiter_of(head, name, None), missing=("?",), note=_quiet)
 
 
 def _unread(detector: Detector, drift: Drift, error: LatenteError) -> dict[str, Any]:
@@ -150,7 +143,3 @@ def _from_file(path: Path) -> Iterator[bytes | None]:
                 stream.seek(0)
                 yield None
             time.sleep(LOOK)
-
-
-def _quiet(_: str) -> None:
-    """What a reader remarks of a chunk is said nowhere: it would be said of every line."""

@@ -2,8 +2,8 @@
 
 import contextlib
 import io
+import itertools
 import json
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Lines of a csv on stdin that make a chunk, unless told otherwise.
 LINES = 10_000
+# Where models were when they made streams, in the user's cache folder.
+KNOWN = "models.json"
 # Model files that are looked at for a fingerprint.
 _LOOKED_AT = 200
 
@@ -95,7 +97,7 @@ def coder_of(ae: "Autoencoder") -> Coder:
 def _blocks(ae: "Autoencoder", data: Any, rows: int | None) -> Iterator[Any]:
     """Data in parts: those of a source, lines of stdin as they come, or all of them."""
     if isinstance(data, str) and data == "-":
-        yield from _lines(sys.stdin.buffer, rows or LINES)
+        yield from _lines(sys.stdin.buffer, rows or LINES, coder_of(ae).real)
         return
     if isinstance(data, (str, Path)):
         from ..estimator import read_noted
@@ -126,29 +128,18 @@ def _require_bytes(place: Path) -> None:
         )
 
 
-def _lines(stream: Any, rows: int) -> Iterator[Any]:
-    """A csv as tables of `rows` lines, as they come. The types of the first are those of all."""
-    from ..kinds.reading_bytes import utf8
-    from ..kinds.reading_csv import delimiter_of, of_text
+def _lines(stream: Any, rows: int, real: set[str]) -> Iterator[Any]:
+    """A csv as tables of `rows` lines, as they come. The types of the first are those of all: columns `real` are no
+    whole numbers, though their first ones may look so.
+    """
+    from ..kinds.reading_csv import of_lines
 
     head = stream.readline().removeprefix(b"\xef\xbb\xbf")
-    held: list[bytes] = []
-    delimiter = None
-    for line in iter(stream.readline, b""):
-        if not line.strip():
-            continue
-        held.append(line)
-        delimiter = delimiter or delimiter_of(head, "stdin", None)
-        if len(held) == rows:
-            yield _of_lines(head, held, delimiter, utf8, of_text)
-            held = []
-    if held:
-        yield _of_lines(head, held, delimiter, utf8, of_text)
-
-
-def _of_lines(head: bytes, lines: list[bytes], delimiter: Any, utf8: Any, of_text: Any) -> Any:
-    text = utf8(b"".join([head, *lines]), "stdin", lambda _: None)
-    return of_text(text, "stdin", header="yes", delimiter=delimiter, missing=("?",), note=lambda _: None)
+    lines = (line for line in iter(stream.readline, b"") if line.strip())
+    while held := list(itertools.islice(lines, rows)):
+        table = of_lines(head, held, "stdin")
+        whole = [c for c in table.columns if c in real and table[c].dtype.kind in "iu"]
+        yield table.astype(dict.fromkeys(whole, np.float64))
 
 
 # ── decompressing ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +228,7 @@ def _restored(document: file.Document, data: bytes, name: str) -> Coder:
 def _candidates(near: Path | None, digest: str) -> Iterator[Path]:
     """Where the model may be."""
     with contextlib.suppress(OSError, ValueError):
-        place = json.loads(_known().read_text(encoding="utf-8")).get(digest)
+        place = json.loads(atomic.cache(KNOWN).read_text(encoding="utf-8")).get(digest)
         if isinstance(place, str):
             yield Path(place)
     folders = [Path.cwd()] if near is None else [near, Path.cwd()]
@@ -256,15 +247,11 @@ def remember(digest: str, path: Path) -> None:
     with contextlib.suppress(OSError, ValueError, LatenteError):
         known: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError):
-            known = json.loads(_known().read_text(encoding="utf-8"))
+            known = json.loads(atomic.cache(KNOWN).read_text(encoding="utf-8"))
         if known.get(digest) == str(place.resolve()):
             return
         known = dict([*known.items()][-_LOOKED_AT:]) | {digest: str(place.resolve())}
-        atomic.atomic_write(_known(), json.dumps(known).encode())
-
-
-def _known() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latente" / "models.json"
+        atomic.atomic_write(atomic.cache(KNOWN), json.dumps(known).encode())
 
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
