@@ -18,6 +18,8 @@ _HOMES = {
     "load": "estimator",
     "Imputer": "uses.imputer",
     "AnomalyDetector": "uses.detector",
+    "LatentClassifier": "uses.supervised",
+    "LatentRegressor": "uses.supervised",
     "TabularReport": "uses.tabular_report",
     "tabular_report": "uses.tabular_report",
     "Spec": "model.spec",

@@ -1,5 +1,6 @@
 """Autoencoder: the scikit-learn face of every model."""
 
+import copy
 import math
 import time
 import warnings
@@ -23,6 +24,8 @@ from .kinds.base import DataWarning, Kind, infer
 from .kinds.counted import Counted
 from .kinds.given import apart, cells, chosen, together
 from .kinds.hints import besides
+from .kinds.joining import joined
+from .kinds.merging import merged
 from .kinds.pictures import Pictures
 from .kinds.reading import form_of, whole_kind
 from .kinds.sources import Read, Source
@@ -43,6 +46,7 @@ from .training.progress import printer
 from .training.stop import Stop
 from .training.stream import Sampler, Streamed
 from .training.team import ALONE, Team
+from .training.transplant import transplant
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -73,6 +77,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     epochs, steps, batch_size, lr, time_limit (seconds), validation (share held out), precision, device, doctor ("on",
     "off"): see `Train`.
     dp_epsilon: ε of a differentially private fit (docs/tables.md); it takes `latente[private]`, and minutes.
+    init: a fitted model, or its file, to go on from with new rows (docs/transfer.md): its schema, made wider where they
+    have more, its weights, its recipe. rehearsal: so many rows for each new one are drawn from it and learned again, so
+    that it does not forget.
     random_state: the seed of everything. The same seed, data and machine give the same model, bit for bit, unless a
     time limit ends the run. None draws a fresh seed.
     verbose: a progress line on stderr.
@@ -104,6 +111,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         device: str | None = None,
         doctor: str | None = None,
         dp_epsilon: float | None = None,
+        init: Any = None,
+        rehearsal: float = 0.5,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -127,6 +136,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.device = device
         self.doctor = doctor
         self.dp_epsilon = dp_epsilon
+        self.init = init
+        self.rehearsal = rehearsal
         self.random_state = random_state
         self.verbose = verbose
 
@@ -161,15 +172,61 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.__dict__.pop(name, None)
         started = time.perf_counter() if started is None else started
         seed = _seed(self.random_state)
-        self._recipe = self._planned(X) if self.recipe == "auto" else self.recipe
+        begun = self._begun()
+        spec, raw = self._chosen(X, seed, team, begun)
+        raw, given = apart(raw, self._condition, y)
+        if self._condition and given is None:
+            raise ConfigError(
+                "the model is to be conditioned on labels, and these data bring none",
+                hint="pictures: a folder for each label, or idx files with their labels beside them; Python: fit(X, y)",
+            )
+        self.condition_: Table | None = None
+        if given is not None:
+            table = Table().learn(given)
+            assert isinstance(table, Table)
+            self.condition_ = table
+        feed, spec = self._learn(raw, given, spec, team, "pyarrow" if arrow else "", begun)
+        asked = self.dim is not None or self.latent is not None or {"latent", "latent.dim"} & set(self.settings or {})
+        # Sparse codes have more units than columns on purpose.
+        planned = isinstance(self._recipe, str) and self._recipe in recipes() and spec.objective.name != "sparse"
+        if planned and not asked:
+            room = max(self.schema_.room, getattr(spec.latent, "least", 1))
+            spec = with_dim(spec, min(spec.latent.dim, room))
+        spec = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
+        self.spec_ = replace(self._set(spec, "nets"), condition=self.condition_)
+        self.model_ = self._build(seed)
+        if begun:
+            transplant(begun.model_, begun.schema_, self.model_, self.schema_)
+        # Of a time limit at least half is for training, however long reading took.
+        spent = min(time.perf_counter() - started, 0.5 * (self.spec_.train.time_limit or math.inf))
+        self.history_: History = train(
+            self.model_,
+            self.spec_.objective,
+            feed,
+            self.schema_,
+            _beside(self.spec_),
+            show,
+            slots=slots(self.spec_, feed.fingerprint) if slots else None,
+            team=team,
+            spent=spent,
+            begun=begun is not None,
+        )
+        self._finish(feed, seed, raw, show)
+        if self.history_.ended in Stop.REASONS:
+            raise KeyboardInterrupt
+        return self
+
+    def _chosen(self, X: Any, seed: int, team: Team, begun: "Autoencoder | None") -> tuple[Spec, Any]:
+        """What is fitted: the recipe and the kind, as asked for or as the data are; and the raw data."""
+        self._recipe = begun.spec_ if begun else self._planned(X) if self.recipe == "auto" else self.recipe
         spec = self._spec(seed)
-        if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name:
+        if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name and not begun:
             raise ConfigError(
                 f"recipe {self._recipe!r} is for data of kind {spec.kind.name!r}, and these are of kind {infer(X)!r}",
                 hint=f"--recipe vae (recipe=), or --kind {spec.kind.name} (kind=) if that is what they are",
             )
         raw = self._raw(X, spec.kind, reset=True)
-        if self.recipe == "auto" and self._is_tabular(raw):
+        if self.recipe == "auto" and not begun and self._is_tabular(raw):
             self._recipe = "tabular"
             spec = self._spec(seed)
         if spec.kind is None:
@@ -185,46 +242,40 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             spec = private.spec_of(spec, isinstance(raw, Source) or team.size > 1)
         remark = besides(raw) if self.kind == "auto" and spec.kind.name == "table" else ""
         if remark:
-            warnings.warn(remark, DataWarning, stacklevel=3)
-        raw = raw if isinstance(raw, Source) else spec.kind.taken(raw)
-        raw, given = apart(raw, self._condition, y)
-        if self._condition and given is None:
+            warnings.warn(remark, DataWarning, stacklevel=4)
+        return spec, raw if isinstance(raw, Source) else spec.kind.taken(raw)
+
+    def _begun(self) -> "Autoencoder | None":
+        """The fitted model that this one goes on from, if any. Raises ConfigError for one that it cannot."""
+        if self.init is None:
+            return None
+        begun = load(self.init) if isinstance(self.init, (str, Path)) else self.init
+        if not isinstance(begun, Autoencoder):
+            raise ConfigError(f"init is a fitted Autoencoder or its file, not {begun!r:.60}")
+        begun._require_fitted()
+        if not 0 <= self.rehearsal <= 10:
+            raise ConfigError(f"rehearsal must be from 0 to 10, not {self.rehearsal!r}")
+        for reason, why in ((begun.condition_, "given something"), (begun.spec_.train.dp_epsilon, "private")):
+            if reason is not None:
+                raise ConfigError(f"a model that is {why} cannot be gone on from", hint="fit it anew on all the data")
+        if self.recipe != "auto" or self.dim is not None or self.condition or self.dp_epsilon:
             raise ConfigError(
-                "the model is to be conditioned on labels, and these data bring none",
-                hint="pictures: a folder for each label, or idx files with their labels beside them; Python: fit(X, y)",
+                "a model that goes on from another has its recipe and dim, is told nothing, and not private",
+                hint="leave out recipe, dim, condition and dp_epsilon",
             )
-        self.condition_: Table | None = None
-        if given is not None:
-            table = Table().learn(given)
-            assert isinstance(table, Table)
-            self.condition_ = table
-        feed, spec = self._learn(raw, given, spec, team, "pyarrow" if arrow else "")
-        asked = self.dim is not None or self.latent is not None or {"latent", "latent.dim"} & set(self.settings or {})
-        # Sparse codes have more units than columns on purpose.
-        planned = isinstance(self._recipe, str) and self._recipe in recipes() and spec.objective.name != "sparse"
-        if planned and not asked:
-            room = max(self.schema_.room, getattr(spec.latent, "least", 1))
-            spec = with_dim(spec, min(spec.latent.dim, room))
-        spec = spec.override("nets", self.schema_.nets) if spec.nets is None else spec
-        self.spec_ = replace(self._set(spec, "nets"), condition=self.condition_)
-        self.model_ = self._build(seed)
-        # Of a time limit at least half is for training, however long reading took.
-        spent = min(time.perf_counter() - started, 0.5 * (self.spec_.train.time_limit or math.inf))
-        self.history_: History = train(
-            self.model_,
-            self.spec_.objective,
-            feed,
-            self.schema_,
-            _beside(self.spec_),
-            show,
-            slots=slots(self.spec_, feed.fingerprint) if slots else None,
-            team=team,
-            spent=spent,
-        )
-        self._finish(feed, seed, raw, show)
-        if self.history_.ended in Stop.REASONS:
-            raise KeyboardInterrupt
-        return self
+        made = copy.copy(begun)
+        if getattr(begun.spec_.use, "supervised", False):
+            made.spec_ = replace(begun.spec_, use=None)
+        return made
+
+    def _remembered(self, raw: Any, begun: "Autoencoder", seed: int) -> Any:
+        """Rows with new ones of the model that this one goes on from after them, so that it does not forget."""
+        number = round(self.rehearsal * len(raw))
+        if number < 1:
+            return raw
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            return joined(raw, begun.sample(number, random_state=seed))
 
     def _finish(self, feed: Feed, seed: int, raw: Any, show: Report) -> None:
         """What is learned beside a trained model, and its card."""
@@ -270,11 +321,29 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         single = isinstance(self.condition, str) or not isinstance(self.condition, Iterable)
         return [self.condition] if single else list(self.condition)
 
-    def _learn(self, raw: Any, given: pd.DataFrame | None, spec: Spec, team: Team, frame: str) -> tuple[Feed, Spec]:
+    def _learn(
+        self,
+        raw: Any,
+        given: pd.DataFrame | None,
+        spec: Spec,
+        team: Team,
+        frame: str,
+        begun: "Autoencoder | None" = None,
+    ) -> tuple[Feed, Spec]:
         """Learn the schema, and the rows as training takes them; and the spec, with the batch that suits rows of their
-        length. frame: what they came in, if `raw` no longer says.
+        length. frame: what they came in, if `raw` no longer says. begun: whose schema it is, made wider where need be.
         """
         device = device_of(spec.train.device)
+        if begun and isinstance(raw, Source):
+            raise ConfigError("a model goes on from another with rows in memory", hint="--stream no")
+        if begun:
+            found = merged(begun.schema_, raw)
+            if found.changed:
+                warnings.warn(found.words, DataWarning, stacklevel=4)
+            self.schema_ = found.kind
+            return Resident(
+                self._batch(self._remembered(raw, begun, spec.train.seed), given), spec.train, device, team
+            ), spec
         if not isinstance(raw, Source):
             learned: Kind = spec.kind.learn(raw)
             self.schema_ = replace(learned, frame=frame) if frame and isinstance(learned, Table) else learned

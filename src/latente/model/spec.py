@@ -37,6 +37,8 @@ class Train:
     weights, 0 for none. clip: largest gradient norm, in units of its own running mean. validation: share of rows held
     out for early stopping; patience: evaluations without a better held-out loss. precision: what the nets compute in;
     losses are float32 always. compile: whether the step goes through torch's compiler first, which takes a minute.
+    layerwise: steps in which each layer of the encoder learns alone to give back what it is given, from the first to
+    the last, before all are trained together (docs/transfer.md).
     doctor: "on", it acts in a run on what it sees (docs/training.md); "off", it only says it. dp_epsilon, dp_delta: ε
     and δ of a differentially private fit; δ None is a tenth of one row's share.
     """
@@ -58,6 +60,7 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
     compile: bool = False
+    layerwise: int = 0
     doctor: Literal["on", "off"] = "on"
     dp_epsilon: float | None = None
     dp_delta: float | None = None
@@ -82,6 +85,8 @@ class Train:
             ("clip", self.clip > 0, "above 0"),
             ("validation", 0 <= self.validation < 0.9, "a share from 0 to 0.9"),
             ("patience", self.patience >= 1, "1 or more"),
+            ("layerwise", self.layerwise >= 0, "0 or more"),
+            ("layerwise", not self.layerwise or self.dp_epsilon is None, "0 in a private fit"),
             ("dp_epsilon", self.dp_epsilon is None or 0 < self.dp_epsilon <= 100, "above 0, up to 100"),
             ("dp_delta", self.dp_delta is None or 0 < self.dp_delta < 1, "between 0 and 1"),
         )

@@ -25,7 +25,7 @@ from ..model.batch import Batch
 from ..model.model import Model
 from ..model.noise import Shared
 from ..model.spec import Train
-from . import doctor, private, rescue, treatment
+from . import doctor, layerwise, private, rescue, treatment
 from .checkpoint import CheckpointWarning, Saved, Slots, put_back
 from .feed import Feed, Resident, plan
 from .fused import known
@@ -84,14 +84,16 @@ def train(
     slots: Slots | None = None,
     team: Team = ALONE,
     spent: float = 0.0,
+    begun: bool = False,
 ) -> History:
     """Fit `model` to `data` in place; it ends with the averaged weights of the best evaluation.
 
     slots: where checkpoints are kept; a run whose slots hold one goes on from there. spent: seconds of the time limit
-    that are gone already. Ctrl-C ends the run as its time limit would, and History.ended says so.
+    that are gone already. begun: the weights are not the first ones, but those of a fitted model. Ctrl-C ends the run
+    as its time limit would, and History.ended says so.
     """
     feed = data if isinstance(data, Feed) else Resident(data, config, device_of(config.device), team)
-    run = _Run(model, objective, feed, kind, config, report, slots or Slots(team=team), team, spent)
+    run = _Run(model, objective, feed, kind, config, report, slots or Slots(team=team), team, spent, begun)
     history, pace = run.history, run.pace
     try:
         with run.ready(), Stop(team) as stop:
@@ -145,6 +147,7 @@ class _Run:
         slots: Slots,
         team: Team,
         spent: float,
+        begun: bool,
     ) -> None:
         device = device_of(config.device)
         if config.batch_size < 2 * team.size:
@@ -165,7 +168,7 @@ class _Run:
         self.history.held_out_rows = 0 if feed.held_out is None else len(feed.held_out)
         self.history.processes = team.size
         model.to(device).train()
-        if config.dp_epsilon is None:
+        if config.dp_epsilon is None and not begun:
             # Of so many rows the mean is known well enough.
             model.center(kind.prepare(feed.some(10 * EVAL_ROWS)))
         self.plain = model
@@ -190,6 +193,9 @@ class _Run:
         self.kept: dict[str, Tensor] = {}
         self.spent, self.before, self.start = spent, 0.0, time.perf_counter()
         saved = slots.load()
+        if saved is None and config.layerwise and not begun:
+            layerwise.pretrain(model, feed, kind, config, self.optimiser, self.noise)
+            put_back(self.good["weights"], self.optimiser.weights)
         if saved is not None:
             try:
                 self._restore(saved)

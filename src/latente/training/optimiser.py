@@ -1,8 +1,9 @@
 """Adam in one fused kernel, with clipping, skipping and averaging folded in: no reading back, no extra pass."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -28,29 +29,42 @@ class Optimiser:
     third of a millisecond a step, and at the first one 1.4 s of imports, as much as a small table's whole fit.
     """
 
-    def __init__(self, model: nn.Module, config: Train, team: Team = ALONE) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Train,
+        team: Team = ALONE,
+        factor: Callable[[str], float] = lambda name: 1.0,
+    ) -> None:
+        """factor: on the rate of each parameter that is no learned scale, by its name."""
         self.config, self.team = config, team
-        pulled: list[nn.Parameter] = []
-        free: list[nn.Parameter] = []
-        scales: list[nn.Parameter] = []
+        # By (scales last, those without decay after the others, factor on the rate): a stretch of the flat tensor each.
+        groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
         for name, p in model.named_parameters():
             if p.requires_grad:
-                decays = config.weight_decay > 0 and _decays(name, p)
-                (scales if _is_scale(name) else pulled if decays else free).append(p)
-        self.parameters = [*pulled, *free, *scales]
+                scale = _is_scale(name)
+                decays = not scale and config.weight_decay > 0 and _decays(name, p)
+                key = (scale, not decays, config.scale_lr if scale else factor(name))
+                groups.setdefault(key, []).append(p)
+        keys = sorted(groups)
+        self.parameters = [p for key in keys for p in groups[key]]
         # Of a sharded model this process's share, which torch holds in tensors of its own: they get copies.
         self.shards = [_local(p).detach() for p in self.parameters] if team.sharding == "full" else None
         own = [p.detach() for p in self.shards or self.parameters]
         self.sizes = [p.shape for p in own]
         self.weights = torch.cat([p.flatten() for p in own])
-        size, device = len(self.weights), self.weights.device
+        device = self.weights.device
         self.gradient, self.first, self.second = (torch.zeros_like(self.weights) for _ in range(3))
-        a = sum(p.numel() for p in own[: len(pulled)])
-        b = size - sum(p.numel() for p in own[len(pulled) + len(free) :])
         # (from, to, factor on the rate, decay) of each stretch. Learned scales follow the residuals, which shrink
         # tenfold in a run: they need a rate of their own.
-        parts = [(0, a, 1.0, config.weight_decay), (a, b, 1.0, 0.0), (b, size, config.scale_lr, 0.0)]
-        self.parts = [part for part in parts if part[0] < part[1]]
+        at = [0, *accumulate(len(groups[key]) for key in keys)]
+        ends = [0, *accumulate(p.numel() for p in own)]
+        stretches = [(ends[a], ends[b]) for a, b in pairwise(at)]
+        self.parts = [
+            (start, end, rate_factor, 0.0 if scale or free else config.weight_decay)
+            for (start, end), (scale, free, rate_factor) in zip(stretches, keys, strict=True)
+            if start < end
+        ]
         self.count, self.usual, self.skipped = (torch.zeros((), device=device) for _ in range(3))
         self.average = self.weights.clone() if config.ema else None
         self.best: Tensor | None = None

@@ -40,10 +40,13 @@ def printer(stream: TextIO | None = None) -> Callable[[dict[str, Any], "History"
 
 
 class Passed:
-    """Says on stderr, now and then, how many of `total` rows a long pass over data has done; a short one is silent."""
+    """Says on stderr, now and then, how many of `total` rows a long pass over data has done; a short one is silent.
 
-    def __init__(self, total: int, quiet: bool, stream: TextIO | None = None) -> None:
-        self.total, self.quiet, self.stream = total, quiet, stream or sys.stderr
+    what: what is counted, if not rows.
+    """
+
+    def __init__(self, total: int, quiet: bool, stream: TextIO | None = None, what: str = "rows") -> None:
+        self.total, self.quiet, self.stream, self.what = total, quiet, stream or sys.stderr, what
         self.rows, self.start = 0, time.monotonic()
         self.last = self.start
 
@@ -54,7 +57,7 @@ class Passed:
         if not self.quiet and now - self.last >= QUIET and self.rows < self.total:
             self.last = now
             left = (now - self.start) / self.rows * (self.total - self.rows)
-            self.say(f"{self.rows:,} of {self.total:,} rows · {duration(left)} left")
+            self.say(f"{self.rows:,} of {self.total:,} {self.what} · {duration(left)} left")
 
     def say(self, text: str) -> None:
         """What begins now, where it may take long."""

@@ -106,6 +106,8 @@ class Stack(nn.Module):
         self.sizes, self.acts = sizes, tuple(names)
         pairs = zip(pairwise(sizes), names, strict=True)
         self.skips = tuple(residual and a == b and n != "identity" for (a, b), n in pairs)
+        # What is done to what each layer gives, while training with labels: dropout.
+        self.drop: Callable[[Tensor], Tensor] | None = None
 
     @property
     def weights(self) -> list[Tensor]:
@@ -113,7 +115,7 @@ class Stack(nn.Module):
         return [w for m in self.layers for w in (m.weight, m.bias) if isinstance(w, Tensor)]
 
     def forward(self, h: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled():
+        if torch.is_autocast_enabled(h.device.type) and torch.is_grad_enabled() and self.drop is None:
             return _LowPrecision.apply(h, Work(self, len(h), torch.bfloat16, False), *self.weights)
         return self._through(h, len(self.layers))
 
@@ -126,6 +128,8 @@ class Stack(nn.Module):
         for layer, act, skip in islice(parts, number):
             y = ACTIVATIONS[act].forward(layer(h))
             h = h + y if skip else y
+            if self.drop is not None:
+                h = self.drop(h)
         return h
 
 

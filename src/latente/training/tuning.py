@@ -1,0 +1,232 @@
+"""Tuning: a net that says something of each row, trained on rows of which it is known.
+
+rows with targets ──corrupt──▶ encoder (pretrained, or not) ──dropout──▶ head ──▶ cross-entropy or squared error
+                                      ▲ slower the deeper                        └─▶ fused AdamW ──▶ averaged weights
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..kinds.base import Kind
+from ..model.batch import Batch, parts_of
+from ..model.model import Corruption
+from ..model.nets.layers import Stack
+from ..model.spec import Train, seeded
+from ..parts import require
+from .feed import batches, order
+from .optimiser import Optimiser
+from .precision import kernels_of, threads_for
+
+# Steps for 100 rows with labels, and the power of their number with which steps grow: 3,000 for 1,000 rows and 6,000
+# for 10,000, at which pretrained and random nets both had come to rest (held-out images of MNIST, 2026).
+STEPS, GROWTH = 1_500, 0.3
+# Looks at held-out rows in a run that may end early.
+LOOKS = 40
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # outputs [b, k], targets [b, …] -> [b]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a net is tuned.
+
+    steps: None is planned from the number of rows. lr, batch_size, weight_decay, ema: see `Train`. lowest: the rate of
+    the encoder's first layer over that of the head, those between in equal ratios. dropout: share of what each layer
+    gives that is left out. unfreeze: "all" layers are trained, the upper half ("partial"), or the "head" alone.
+    smoothing: share of a label that is spread over all classes. patience: of `LOOKS` looks at held-out rows, how many
+    without a better one end the run.
+    """
+
+    steps: int | None = None
+    lr: float = 1e-3
+    batch_size: int = 128
+    weight_decay: float = 0.05
+    ema: float = 0.999
+    lowest: float = 1.0
+    dropout: float = 0.5
+    smoothing: float = 0.1
+    unfreeze: Literal["all", "partial", "head"] = "all"
+    patience: int = 10
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+
+    role = "training"
+    name = "tuning"
+
+    def __post_init__(self) -> None:
+        require(self.steps is None or self.steps >= 1, self, "steps", "1 or more")
+        require(0 <= self.dropout < 1, self, "dropout", "a share from 0 to below 1")
+        require(0 <= self.smoothing < 1, self, "smoothing", "a share from 0 to below 1")
+        require(0 < self.lowest <= 1, self, "lowest", "above 0, up to 1")
+        require(self.unfreeze in ("all", "partial", "head"), self, "unfreeze", "all, partial or head")
+        require(self.patience >= 1, self, "patience", "1 or more")
+
+    def planned(self, rows: int) -> int:
+        """The steps of a run on so many rows with targets."""
+        return self.steps or max(STEPS // 3, round(STEPS * (rows / 100) ** GROWTH))
+
+    def train(self, rows: int, seed: int) -> Train:
+        """The same, as the optimiser has it."""
+        return Train(
+            steps=self.planned(rows),
+            lr=self.lr,
+            batch_size=max(2, min(self.batch_size, rows)),
+            weight_decay=self.weight_decay,
+            ema=self.ema,
+            precision=self.precision,
+            device=self.device,
+            seed=seed,
+        )
+
+
+class Headed(nn.Module):
+    """An encoder's features, and a linear head on them that starts at 0: before training all rows are told alike."""
+
+    def __init__(self, body: Callable[[Batch], Tensor], encoder: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self._body = body
+        with seeded(0):
+            self.head = nn.Linear(width, outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.dropped: Callable[[Tensor], Tensor] | None = None
+
+    def forward(self, batch: Batch) -> Tensor:
+        """What is said of each row. [b, outputs]"""
+        h = self._body(batch).float()
+        return self.head(h if self.dropped is None else self.dropped(h))
+
+
+def tune(
+    net: Headed,
+    rows: Batch,
+    targets: Tensor,
+    kind: Kind,
+    config: Tuning,
+    loss: Loss,
+    seed: int,
+    *,
+    weights: Tensor | None = None,
+    corruption: Corruption | None = None,
+    continuous: Tensor | None = None,
+    held_out: tuple[Batch, Tensor] | None = None,
+    passed: Callable[[int], None] = lambda steps: None,
+) -> int:
+    """Train `net` in place on rows (compact) with targets; the steps taken. It ends with averaged weights: the last
+    ones, or those of the best look at rows held out. weights: of each row in the loss.
+    """
+    train = config.train(len(rows), seed)
+    steps = train.steps or 1
+    _freeze(net, config.unfreeze)
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = Optimiser(net, train, factor=_factors(net.encoder, config.lowest))
+    choice = kernels_of(net, train)
+    low = torch.autocast("cpu", torch.bfloat16) if choice.precision == "bfloat16" else nullcontext()
+    best, worse, done, every = math.inf, 0, 0, max(1, steps // LOOKS)
+    _drop(net, config.dropout, generator)
+    net.train()
+    with threads_for(choice):
+        while done < steps:
+            for index in batches(len(rows), train.batch_size, order(seed, done)):
+                batch, wanted = kind.prepare(rows.rows(index), generator), targets[index]
+                if corruption is not None and continuous is not None:
+                    batch = corruption(batch, continuous, generator)
+                with low:
+                    found = loss(net(batch).float(), wanted)
+                mean = found.mean() if weights is None else (found * weights[index]).sum() / weights[index].sum()
+                mean.backward()  # type: ignore[no-untyped-call]
+                optimiser.step(done / steps)
+                _forget(optimiser)
+                done += 1
+                if held_out is not None and done % every == 0:
+                    score = _score(net, optimiser, *held_out, kind, loss)
+                    worse = 0 if score < best else worse + 1
+                    if score < best:
+                        best = score
+                        optimiser.keep()
+                passed(1)
+                if done >= steps or worse >= config.patience:
+                    break
+            if worse >= config.patience:
+                break
+    optimiser.finish()
+    _drop(net, 0.0, generator)
+    net.requires_grad_(True).eval()
+    return done
+
+
+@torch.no_grad()
+def outputs(net: nn.Module, rows: Batch, kind: Kind) -> Tensor:
+    """What `net` says of compact rows, some at a time, in float32. [n, k]"""
+    net.eval()
+    return torch.cat([net(kind.prepare(some)).float() for some in parts_of(rows)])
+
+
+def cross_entropy(smoothing: float) -> Loss:
+    """−log of the class's probability, with some of it spread over all classes. Targets: class numbers [b]."""
+    return lambda found, wanted: F.cross_entropy(found, wanted, reduction="none", label_smoothing=smoothing)
+
+
+def squared(found: Tensor, wanted: Tensor) -> Tensor:
+    """Half the squared error, summed over targets. [b]"""
+    return 0.5 * (found - wanted).square().sum(-1)
+
+
+def _score(net: Headed, optimiser: Optimiser, rows: Batch, targets: Tensor, kind: Kind, loss: Loss) -> float:
+    with optimiser.averaged():
+        score = float(loss(outputs(net, rows, kind), targets).mean())
+    net.train()
+    return score
+
+
+def _forget(optimiser: Optimiser) -> None:
+    """Gradients to 0, where they lie."""
+    optimiser.gradient.zero_()
+
+
+def layers(encoder: nn.Module) -> list[str]:
+    """The names of an encoder's modules that have weights of their own, from the input on."""
+    return [name for name, m in encoder.named_modules() if list(m.parameters(recurse=False))]
+
+
+def _factors(encoder: nn.Module, lowest: float) -> Callable[[str], float]:
+    found = {f"encoder.{name}".rstrip("."): i for i, name in enumerate(layers(encoder))}
+    last = max(1, len(found))
+
+    def factor(name: str) -> float:
+        at = found.get(name.rpartition(".")[0])
+        return 1.0 if at is None else lowest ** ((last - at) / last)
+
+    return factor
+
+
+def _freeze(net: Headed, unfreeze: str) -> None:
+    names = layers(net.encoder)
+    free = {"all": names, "partial": names[len(names) // 2 :], "head": []}[unfreeze]
+    modules: dict[str, Any] = dict(net.encoder.named_modules())
+    for name in names:
+        for p in modules[name].parameters(recurse=False):
+            p.requires_grad_(name in free)
+
+
+def _drop(net: Headed, share: float, generator: torch.Generator) -> None:
+    """Leave out a share of what each layer gives in training; of nets that are no stacks, of their features alone."""
+
+    def dropped(h: Tensor) -> Tensor:
+        if not net.training:
+            return h
+        kept = torch.rand(h.shape, generator=generator) >= share
+        return h * kept / (1 - share)
+
+    stacks = [m for m in net.modules() if isinstance(m, Stack)]
+    for stack in stacks:
+        stack.drop = dropped if share else None
+    net.dropped = dropped if share and not stacks else None

@@ -1,0 +1,414 @@
+"""LatentClassifier and LatentRegressor: learn from many rows and few labels, as scikit-learn has it."""
+
+import copy
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal, Self, final
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from ..errors import ConfigError, DataError, ModelFileError
+from ..estimator import Autoencoder, _NotFitted, _seed, load
+from ..kinds.joining import joined
+from ..kinds.merging import merged
+from ..kinds.sources import Source
+from ..kinds.table import as_frame
+from ..parts import build
+from ..training.tuning import Tuning
+from . import finetuning
+from .finetuning import Labelled
+from .learned.predictor import METHODS, Meaning, Predictor, Predicts
+
+
+class _Latent(BaseEstimator, ABC):
+    """What both have in common: pretraining on every row, then learning from those with labels.
+
+    recipe: of the autoencoder; "auto": "pretrained". pretrained: a fitted Autoencoder, or the path of one, in place of
+    a fit; False: none, the net begins from random weights. method: "finetune" goes on with the whole encoder and a head
+    on it; "frozen" learns a linear head on the codes. "semi" (classes): a semi-supervised VAE, which learns from both
+    at once. unfreeze: "all" of the encoder is tuned, its upper half ("partial"), or the "head" alone. early_stopping:
+    a tenth of the labelled rows is held out, and the best look at them is kept. tuning: settings of `Tuning`.
+    dim, kind, settings, epochs (of pretraining), random_state, verbose: see `Autoencoder`.
+    """
+
+    _task: str
+    pretrained: Any
+    autoencoder_: Autoencoder
+
+    def fit(self, X: Any, y: Any, unlabelled: Any = None) -> Self:
+        """Learn from rows X and what is known of them, y; where y is missing (NaN, None, NA) the row is learned from
+        without it. unlabelled: more such rows.
+
+        Raises DataError, saying why, for targets that cannot be learned.
+        """
+        self._require_settings()
+        seed = _seed(self.random_state)  # type: ignore[attr-defined]
+        values, known = self._targets(y)
+        rows, extra = _checked_rows(X), None if unlabelled is None else _checked_rows(unlabelled)
+        if len(rows) != len(values):
+            raise DataError(
+                f"Found input variables with inconsistent numbers of samples: X has {len(rows):,}, y {len(values):,}"
+            )
+        ae = self._pretrained(rows, extra, seed)
+        return self._learn(ae, rows, extra, values, known, seed)
+
+    def _learn(
+        self, ae: Autoencoder, rows: Any, extra: Any, values: np.ndarray, known: np.ndarray, seed: int, **more: Any
+    ) -> Self:
+        """From a fitted model and targets that were checked. more: see `_measured`."""
+        place = np.flatnonzero(known)
+        compact = ae.schema_.to_batch(ae.rows(rows))
+        if len(compact) != len(values):
+            raise DataError(
+                f"{len(values):,} rows became {len(compact):,} examples, so that labels of rows are none of theirs",
+                hint="give windows themselves, an array (windows, steps, channels), with a label each",
+            )
+        meaning, targets, weights = self._meaning(values[place])
+        labelled = Labelled(compact.rows(torch.from_numpy(place)), targets, len(meaning.classes), weights)
+        self._take(self._fitted(ae, labelled, compact, extra, known, meaning, seed, more.get("baseline", False)))
+        return self
+
+    def _fitted(
+        self,
+        ae: Autoencoder,
+        labelled: Labelled,
+        compact: Any,
+        extra: Any,
+        known: np.ndarray,
+        meaning: Meaning,
+        seed: int,
+        baseline: bool,
+    ) -> Autoencoder:
+        """The model with what was learned from the labels."""
+        config = self._config()
+        early = 0.1 if self.early_stopping else 0.0  # type: ignore[attr-defined]
+        method = self.method  # type: ignore[attr-defined]
+        learn = finetuning.learner(ae, method, config, early, quiet=not self.verbose)  # type: ignore[attr-defined]
+        t, measured = 1.0, {}
+        if self.calibrate:  # type: ignore[attr-defined]
+            t, measured = finetuning.crossed(ae, labelled, learn, seed, baseline)
+        net = learn(labelled, seed)
+        document = meaning.to_json() | {"temperature": t, "measured": {"rows": len(labelled), **measured}}
+        meaning = Meaning.from_json(document, self._task)
+        return finetuning.predictor(ae, Predictor(self._task, method), net, meaning)  # type: ignore[arg-type]
+
+    @abstractmethod
+    def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Targets [n], and which of them are known. bool [n]"""
+
+    @abstractmethod
+    def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
+        """Of known targets what they mean, as a net is trained on them, and how much each row counts."""
+
+    def _require_settings(self) -> None:
+        method = self.method  # type: ignore[attr-defined]
+        allowed = METHODS if self._task == "classes" else METHODS[:2]
+        if method not in allowed:
+            raise ConfigError(f"method must be one of {', '.join(allowed)}, not {method!r}")
+        self._config()
+
+    def _config(self) -> Tuning:
+        found = dict(self.tuning or {})  # type: ignore[attr-defined]
+        return build(Tuning, {"unfreeze": self.unfreeze, **found}, "tuning")  # type: ignore[attr-defined, no-any-return]
+
+    def _pretrained(self, rows: Any, extra: Any, seed: int) -> Autoencoder:
+        """The autoencoder that tuning begins with."""
+        given = self.pretrained
+        if isinstance(given, (str, Path)):
+            given = load(given)
+        if isinstance(given, Autoencoder):
+            return self._adapted(given, _together(rows, extra), seed)
+        settings = dict(self.settings or {})  # type: ignore[attr-defined]
+        made = Autoencoder(
+            "pretrained" if self.recipe == "auto" else self.recipe,  # type: ignore[attr-defined]
+            dim=self.dim,  # type: ignore[attr-defined]
+            kind=self.kind,  # type: ignore[attr-defined]
+            settings=settings,
+            epochs=self.epochs,  # type: ignore[attr-defined]
+            steps=1 if given is False else None,
+            random_state=seed,
+            verbose=self.verbose,  # type: ignore[attr-defined]
+        )
+        made.fit(_together(rows, extra))
+        if given is False:
+            made.model_ = made._build(seed).eval()  # the schema is learned, and no weight
+        return made
+
+    def _adapted(self, given: Autoencoder, rows: Any, seed: int) -> Autoencoder:
+        """A fitted model for rows of these columns: as it is, or, if they are others, gone on from."""
+        if not merged(given.schema_, given.schema_.taken(rows)).changed:
+            return copy.copy(given)
+        made = Autoencoder(
+            init=given,
+            epochs=self.epochs,  # type: ignore[attr-defined]
+            random_state=seed,
+            verbose=self.verbose,  # type: ignore[attr-defined]
+        )
+        return made.fit(rows)
+
+    def _take(self, ae: Autoencoder) -> None:
+        """Use a model that predicts."""
+        self.autoencoder_ = ae
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(ae, name):
+                setattr(self, name, getattr(ae, name))
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "autoencoder_"):
+            raise _NotFitted(
+                f"This {type(self).__name__} instance is not fitted yet", hint="call fit(X, y) first, or load(path)"
+            )
+
+    @property
+    def _predicts(self) -> Predicts:
+        self._require_fitted()
+        found = self.autoencoder_.use_
+        assert isinstance(found, Predicts)
+        return found
+
+    def _rows(self, X: Any) -> Any:
+        """Compact rows of `X`, checked."""
+        ae = self.autoencoder_
+        raw = ae.rows(X)
+        if isinstance(raw, Source):
+            raise DataError("predictions are of rows in memory", hint="latente predict MODEL DATA reads in blocks")
+        if len(raw) == 0:
+            raise DataError("found 0 rows (Found array with 0 sample(s))", hint="check the file, or the filter before")
+        return ae.schema_.to_batch(raw)
+
+    def save(self, path: Any) -> None:
+        """Write the one model file, for `latente predict` and `load`."""
+        self._require_fitted()
+        self.autoencoder_.save(path)
+
+    @classmethod
+    def load(cls, path: Any) -> Self:
+        """What predicts, of a model file or a run folder. Raises ModelFileError if it holds nothing of this task."""
+        ae = load(path)
+        if not isinstance(ae.use_, Predicts) or ae.use_.use.task != cls._task:
+            raise ModelFileError(
+                f"{path} does not predict {cls._task}", hint="latente finetune MODEL DATA --target COLUMN makes one"
+            )
+        made = cls()
+        made._take(ae)
+        return made
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+@final
+class LatentClassifier(ClassifierMixin, _Latent):
+    """A classifier that learns from rows without labels too."""
+
+    __doc__ = (__doc__ or "") + (_Latent.__doc__ or "").partition("\n")[2]
+    _task = "classes"
+
+    def __init__(
+        self,
+        recipe: Any = "auto",
+        *,
+        method: Literal["finetune", "frozen", "semi"] = "finetune",
+        pretrained: Any = None,
+        unfreeze: Literal["all", "partial", "head"] = "all",
+        class_weight: Any = None,
+        early_stopping: bool = False,
+        calibrate: bool = True,
+        dim: int | None = None,
+        kind: Any = "auto",
+        settings: dict[str, Any] | None = None,
+        tuning: dict[str, Any] | None = None,
+        epochs: int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.method = method
+        self.pretrained = pretrained
+        self.unfreeze = unfreeze
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.calibrate = calibrate
+        self.dim = dim
+        self.kind = kind
+        self.settings = settings
+        self.tuning = tuning
+        self.epochs = epochs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row. [rows]"""
+        return np.asarray(self._predicts.meaning.labels[self.predict_proba(X).argmax(1)])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class, in the order of `classes_`: as often right as it says, on rows that were held
+        out. [rows, classes]
+        """
+        predicts = self._predicts
+        return predicts.probabilities(self._rows(X))
+
+    def _take(self, ae: Autoencoder) -> None:
+        super()._take(ae)
+        self.classes_ = self._predicts.meaning.labels
+
+    def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        values = _column(y)
+        known = ~np.asarray(pd.isna(values))
+        if not known.any():
+            raise DataError(
+                "Input y contains NaN in every row: there is no label to learn from", hint="label some rows"
+            )
+        # Numbers that came as objects, or as reals because some were missing, are themselves.
+        narrow = values[known]
+        if narrow.dtype == object:
+            narrow = pd.Series(narrow).infer_objects().to_numpy()
+        check_classification_targets(narrow)
+        if narrow.dtype.kind == "f" and (~known).any() and (narrow == np.rint(narrow)).all():
+            narrow = narrow.astype(np.int64)
+        if narrow.dtype.kind not in "OUSbiuf":
+            raise DataError(f"classes are names or numbers, not {narrow.dtype}", hint="y.astype(str)")
+        if narrow.dtype == object and not all(isinstance(v, (str, bool, int, float)) for v in narrow):
+            raise DataError("classes of more than one type cannot be told apart", hint="y.astype(str)")
+        made = np.empty(len(values), dtype=narrow.dtype if not (~known).any() else object)
+        made[known] = narrow
+        return made, known
+
+    def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
+        values = values if values.dtype != object else pd.Series(values).infer_objects().to_numpy()
+        classes, numbers = np.unique(values, return_inverse=True)
+        if len(classes) < 2:
+            raise DataError(
+                f"the target has one class, {classes[0]!r}: there is nothing to tell apart",
+                hint="check the column; AnomalyDetector learns from rows of one class",
+            )
+        dtype = "object" if classes.dtype == object else str(classes.dtype)
+        meaning = Meaning(classes=tuple(classes.tolist()), dtype=dtype)
+        weights = None
+        if self.class_weight is not None:
+            own = compute_class_weight(self.class_weight, classes=classes, y=values)
+            weights = torch.from_numpy(own[numbers].astype(np.float32))
+        return meaning, torch.from_numpy(numbers.astype(np.int64)), weights
+
+
+@final
+class LatentRegressor(RegressorMixin, _Latent):
+    """A regressor that learns from rows without targets too."""
+
+    __doc__ = (__doc__ or "") + (_Latent.__doc__ or "").partition("\n")[2]
+    _task = "numbers"
+
+    def __init__(
+        self,
+        recipe: Any = "auto",
+        *,
+        method: Literal["finetune", "frozen"] = "finetune",
+        pretrained: Any = None,
+        unfreeze: Literal["all", "partial", "head"] = "all",
+        early_stopping: bool = False,
+        calibrate: bool = False,
+        dim: int | None = None,
+        kind: Any = "auto",
+        settings: dict[str, Any] | None = None,
+        tuning: dict[str, Any] | None = None,
+        epochs: int | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.recipe = recipe
+        self.method = method
+        self.pretrained = pretrained
+        self.unfreeze = unfreeze
+        self.early_stopping = early_stopping
+        self.calibrate = calibrate
+        self.dim = dim
+        self.kind = kind
+        self.settings = settings
+        self.tuning = tuning
+        self.epochs = epochs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The expected number of each row. float64 [rows]"""
+        predicts = self._predicts
+        return predicts.numbers(self._rows(X))[:, 0]
+
+    def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        values = _column(y)
+        try:
+            numbers = np.array([np.nan if pd.isna(v) else v for v in values], dtype=np.float64)
+        except (TypeError, ValueError):
+            shown = next(v for v in values if not _is_number(v))
+            raise DataError(
+                f"a regression target is numbers, and {shown!r} is none",
+                hint="LatentClassifier tells classes apart; pd.to_numeric(y) reads numbers from text",
+            ) from None
+        if np.isinf(numbers).any():
+            raise DataError("Input y contains infinity or a value too large", hint="leave those rows' targets out: NaN")
+        known = ~np.isnan(numbers)
+        if not known.any():
+            raise DataError("Input y contains NaN in every row: there is nothing to learn from", hint="give targets")
+        return numbers, known
+
+    def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
+        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        targets = torch.from_numpy(((values - mean) / scale).astype(np.float32))[:, None]
+        return Meaning(mean=(mean,), scale=(scale,)), targets, None
+
+
+def _column(y: Any) -> np.ndarray:
+    """Targets as one column. Raises DataError for what is none."""
+    if y is None:
+        raise DataError(
+            "requires y to be passed, but the target y is None", hint="fit(X, y); rows without a label: NaN in y"
+        )
+    if hasattr(y, "to_numpy"):
+        y = y.to_numpy()
+    try:
+        values: np.ndarray = column_or_1d(y, warn=True)
+    except ValueError as error:
+        raise DataError(f"y must be one column: {error}") from None
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise DataError("Input y contains infinity or a value too large for its type")
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _checked_rows(X: Any) -> Any:
+    """Rows in memory: data of a path are read."""
+    if isinstance(X, (str, Path)):
+        from .rows import load as read
+
+        X = read(X).raw
+    if isinstance(X, Source):
+        raise DataError("labels are of rows in memory, and these are read in blocks", hint="--stream no")
+    return X if hasattr(X, "shape") or hasattr(X, "__len__") else np.asarray(X)
+
+
+def _together(rows: Any, extra: Any) -> Any:
+    """Rows of one kind, one after the other."""
+    if extra is None:
+        return rows
+    if hasattr(rows, "columns") or hasattr(extra, "columns"):
+        a, b = as_frame(rows), as_frame(extra)
+        if list(a.columns) != list(b.columns):
+            raise DataError("rows with and without labels have other columns", hint="give both the same columns")
+    return joined(rows, extra)
