@@ -53,6 +53,8 @@ _VERBS = [
         "impute",
         "sample",
         "interpolate",
+        "finetune",
+        "predict",
         "recommend",
         "differential",
         "neighbours",

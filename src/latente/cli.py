@@ -36,6 +36,8 @@ ORDER = (
     *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
     *(
         "interpolate",
+        "finetune",
+        "predict",
         "recommend",
         "differential",
         "neighbours",
@@ -86,6 +88,8 @@ def _command(name: str) -> Callable[..., None]:
         with _Manners():
             if name == "fit" and output is None:
                 arguments["output"] = _run_folder(arguments["data"])
+            if output is None and hasattr(module, "place"):
+                output = module.place(**arguments)
             if name in PIPES and output is None:
                 arguments["output"] = "-"
             inputs = {p: _value(_annotation(a)[1], arguments[p], name) for p, a in given.items() if p in arguments}

@@ -218,7 +218,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _chosen(self, X: Any, seed: int, team: Team, begun: "Autoencoder | None") -> tuple[Spec, Any]:
         """What is fitted: the recipe and the kind, as asked for or as the data are; and the raw data."""
-        self._recipe = begun.spec_ if begun else self._planned(X) if self.recipe == "auto" else self.recipe
+        self._recipe: Any = begun.spec_ if begun else self._planned(X) if self.recipe == "auto" else self.recipe
         spec = self._spec(seed)
         if spec.kind is not None and self.kind == "auto" and _has_form(X) and infer(X) != spec.kind.name and not begun:
             raise ConfigError(
@@ -340,7 +340,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             found = merged(begun.schema_, raw)
             if found.changed:
                 warnings.warn(found.words, DataWarning, stacklevel=4)
-            self.schema_ = found.kind
+            self.schema_: Kind = found.kind
             return Resident(
                 self._batch(self._remembered(raw, begun, spec.train.seed), given), spec.train, device, team
             ), spec

@@ -6,6 +6,7 @@ x ──corrupt──▶ layer 1 ──▶ p(x|·)      h1 ──corrupt──�
 Source: Vincent et al. 2010, "Stacked denoising autoencoders", JMLR 11, sec. 3; Bengio et al. 2007 for the idea.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -15,7 +16,7 @@ from ..errors import ConfigError
 from ..kinds.base import Kind
 from ..model.batch import Batch
 from ..model.model import Flat, Model
-from ..model.nets.layers import ACTIVATIONS, Stack
+from ..model.nets.layers import ACTIVATIONS, Offset, Stack
 from ..model.spec import Train, seeded
 from .feed import Feed
 from .optimiser import Optimiser
@@ -29,7 +30,7 @@ def pretrain(
     optimiser: of the whole model, whose weights and average become those that were found. Raises ConfigError for an
     encoder that is no stack of layers, and for several processes.
     """
-    stack, mirror = _stacks(model)
+    model, stack, mirror = _stacks(model)
     if optimiser.team.size > 1:
         raise ConfigError("layers are trained one by one in one process", hint="leave out --processes")
     weights = dict(model.named_parameters())
@@ -37,19 +38,18 @@ def pretrain(
         # Tensors of their own while single layers are trained.
         p.data, p.grad = p.data.clone(), None
     rows = _rows(feed)
-    for i, layer in enumerate(stack.layers):
+    for i in range(len(stack.layers)):
         one = _Layer(model, kind, stack, i)
         own = Optimiser(one, config)
         for step in range(config.layerwise):
             batch = kind.prepare(next(rows), generator)
-            one.loss(batch, generator).backward()  # type: ignore[no-untyped-call]
+            one.loss(batch, generator).backward()
             own.step(step / config.layerwise)
             own.gradient.zero_()
         own.finish()
         back = mirror.layers[-1 - i] if len(mirror.layers) == len(stack.layers) + 1 else None
         if back is not None and back.weight.shape == one.back.weight.shape:
             back.load_state_dict(one.back.state_dict())
-        assert layer is stack.layers[i]
     with torch.no_grad():
         optimiser.weights.copy_(torch.cat([p.detach().flatten() for p in optimiser.parameters]))
         if optimiser.average is not None:
@@ -68,50 +68,52 @@ def _rows(feed: Feed) -> Iterator[Batch]:
         epoch += 1
 
 
-def _stacks(model: Model) -> tuple[Stack, Stack]:
-    """The encoder's layers and the decoder's."""
-    found = [
-        next((m for m in side.modules() if isinstance(m, Stack)), None)
-        for side in ((model.encoder, model.decoder) if type(model) is Flat else ())
-    ]
-    if len(found) < 2 or found[0] is None or found[1] is None or not found[0].acts or any(found[0].skips):
+def _stacks(model: Model) -> tuple[Flat, Stack, Stack]:
+    """The model, the encoder's layers and the decoder's."""
+    found: list[Stack] = []
+    if isinstance(model, Flat):
+        for side in (model.encoder, model.decoder):
+            found += [m for m in side.modules() if isinstance(m, Stack)][:1]
+    if not isinstance(model, Flat) or len(found) < 2 or not found[0].acts or any(found[0].skips):
         raise ConfigError(
             "layers are pretrained one by one in nets that are a stack of them",
             hint="--set nets.part=mlp --set nets.residual=false, or --set train.layerwise=0",
         )
-    return found[0], found[1]
+    return model, found[0], found[1]
 
 
 class _Layer(nn.Module):
     """One layer of the encoder, and a layer that gives back what it was given."""
 
-    def __init__(self, model: Flat, kind: Kind, stack: Stack, at: int) -> None:  # type: ignore[name-defined]
+    def __init__(self, model: Flat, kind: Kind, stack: Stack, at: int) -> None:
         super().__init__()
-        self.layer, self.activation = stack.layers[at], ACTIVATIONS[stack.acts[at]].forward
-        self._model, self._before, self.first = [model], [stack, at], at == 0
-        width = self.layer.weight.shape[0]
-        shape = model.likelihood.out_shape
+        layer = stack.layers[at]
+        assert isinstance(layer, nn.Linear)
+        self.layer, self.activation = layer, ACTIVATIONS[stack.acts[at]].forward
+        # In tuples: they are no parts of this one.
+        self._model, self._stack, self.at, self.first = (model,), (stack,), at, at == 0
+        width = self.layer.out_features
         with seeded(at):
-            out = nn.Linear(width, int(torch.tensor(shape).prod()) if self.first else self.layer.weight.shape[1])
+            out = nn.Linear(width, math.prod(model.likelihood.out_shape) if self.first else self.layer.in_features)
         self.back = out
         if self.first:
             # It begins as the rows' own mean, which the model's decoder has already.
-            last = [m for m in model.output.modules() if getattr(m, "bias", None) is not None][-1]
+            last = [m for m in model.output.modules() if isinstance(m, (nn.Linear, Offset))][-1]
             with torch.no_grad():
                 out.weight.mul_(0.1)
-                out.bias.copy_(last.bias.reshape(-1))  # type: ignore[union-attr, operator]
+                out.bias.copy_(last.bias.reshape(-1))
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """What the layer does not give back of the batch: −log p in nats of the rows themselves, half the squared error
         of what a layer below gives. A number
         """
-        model: Model = self._model[0]
+        model = self._model[0]
         given, clean = self._given(model, batch, generator)
         params = self.back(self.activation(self.layer(given)))
         if clean is None:
             px = model.likelihood(params.reshape(1, len(batch), *model.likelihood.out_shape))
             model.likelihood.observe(px, batch)
-            return -px.log_prob(batch.x, batch.observed).mean()  # type: ignore[no-any-return]
+            return -px.log_prob(batch.x, batch.observed).mean()
         return 0.5 * (params - clean).square().sum(1).mean()
 
     def _given(self, model: Model, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -120,16 +122,17 @@ class _Layer(nn.Module):
         if self.first:
             seen = batch if noise is None else noise(batch, model.likelihood.continuous, generator)
             return self._features(model, seen), None
-        stack, at = self._before
+        stack, at = self._stack[0], self.at
         with torch.no_grad():
             h = self._features(model, batch)
             for layer, act in zip(stack.layers[:at], stack.acts[:at], strict=True):
                 h = ACTIVATIONS[act].forward(layer(h))
         if noise is None:
             return h, h
-        everywhere = torch.ones(h.shape[1:], dtype=torch.bool)
+        everywhere = torch.ones(h.shape[1:], dtype=torch.bool, device=h.device)
         seen = noise(Batch(h), everywhere, generator)
         return (seen.x if seen.observed is None else seen.x * seen.observed), h
 
     def _features(self, model: Model, batch: Batch) -> Tensor:
-        return model.encoder.features(batch).flatten(1)  # type: ignore[operator, no-any-return]
+        found: Tensor = model.encoder.features(batch)  # type: ignore[operator]
+        return found.flatten(1)

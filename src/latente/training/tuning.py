@@ -29,6 +29,8 @@ from .precision import kernels_of, threads_for
 STEPS, GROWTH = 1_500, 0.3
 # Looks at held-out rows in a run that may end early.
 LOOKS = 40
+# Rows that go through a net together, at the least, when it is used.
+LEAST = 16
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs [b, k], targets [b, …] -> [b]
 
@@ -142,7 +144,7 @@ def tune(
                 with low:
                     found = loss(net(batch).float(), wanted)
                 mean = found.mean() if weights is None else (found * weights[index]).sum() / weights[index].sum()
-                mean.backward()  # type: ignore[no-untyped-call]
+                mean.backward()
                 optimiser.step(done / steps)
                 _forget(optimiser)
                 done += 1
@@ -165,8 +167,14 @@ def tune(
 
 @torch.no_grad()
 def outputs(net: nn.Module, rows: Batch, kind: Kind) -> Tensor:
-    """What `net` says of compact rows, some at a time, in float32. [n, k]"""
+    """What `net` says of compact rows, some at a time, in float32. [n, k]
+
+    Of a few rows products of matrices are summed in another order than of many: what is said of a row is to depend on
+    that as little as can be, so a handful is made up to LEAST.
+    """
     net.eval()
+    if 0 < len(rows) < LEAST:
+        return outputs(net, rows.rows(torch.arange(LEAST) % len(rows)), kind)[: len(rows)]
     return torch.cat([net(kind.prepare(some)).float() for some in parts_of(rows)])
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, final
 
@@ -25,6 +26,9 @@ from . import finetuning
 from .finetuning import Labelled
 from .learned.predictor import METHODS, Meaning, Predictor, Predicts
 
+# Whole numbers of which there are more are numbers, not classes, unless told otherwise.
+MOST_CLASSES = 20
+
 
 class _Latent(BaseEstimator, ABC):
     """What both have in common: pretraining on every row, then learning from those with labels.
@@ -37,8 +41,20 @@ class _Latent(BaseEstimator, ABC):
     dim, kind, settings, epochs (of pretraining), random_state, verbose: see `Autoencoder`.
     """
 
-    _task: str
+    _task: Literal["classes", "numbers"]
+    recipe: Any
+    method: Literal["finetune", "frozen", "semi"]
     pretrained: Any
+    unfreeze: Literal["all", "partial", "head"]
+    early_stopping: bool
+    calibrate: bool
+    dim: int | None
+    kind: Any
+    settings: dict[str, Any] | None
+    tuning: dict[str, Any] | None
+    epochs: int | None
+    random_state: Any
+    verbose: bool
     autoencoder_: Autoencoder
 
     def fit(self, X: Any, y: Any, unlabelled: Any = None) -> Self:
@@ -47,21 +63,20 @@ class _Latent(BaseEstimator, ABC):
 
         Raises DataError, saying why, for targets that cannot be learned.
         """
+        return self.learn(X, y, unlabelled)
+
+    def learn(self, X: Any, y: Any, unlabelled: Any = None, *, target: str = "target", baseline: bool = False) -> Self:
+        """`fit`. target: the name of what is predicted. baseline: measure another learner on the same rows beside."""
         self._require_settings()
-        seed = _seed(self.random_state)  # type: ignore[attr-defined]
+        seed = _seed(self.random_state)
         values, known = self._targets(y)
         rows, extra = _checked_rows(X), None if unlabelled is None else _checked_rows(unlabelled)
-        if len(rows) != len(values):
+        number = rows.shape[0] if hasattr(rows, "shape") else len(rows)
+        if number != len(values):
             raise DataError(
-                f"Found input variables with inconsistent numbers of samples: X has {len(rows):,}, y {len(values):,}"
+                f"Found input variables with inconsistent numbers of samples: X has {number:,}, y {len(values):,}"
             )
         ae = self._pretrained(rows, extra, seed)
-        return self._learn(ae, rows, extra, values, known, seed)
-
-    def _learn(
-        self, ae: Autoencoder, rows: Any, extra: Any, values: np.ndarray, known: np.ndarray, seed: int, **more: Any
-    ) -> Self:
-        """From a fitted model and targets that were checked. more: see `_measured`."""
         place = np.flatnonzero(known)
         compact = ae.schema_.to_batch(ae.rows(rows))
         if len(compact) != len(values):
@@ -70,8 +85,9 @@ class _Latent(BaseEstimator, ABC):
                 hint="give windows themselves, an array (windows, steps, channels), with a label each",
             )
         meaning, targets, weights = self._meaning(values[place])
+        meaning = replace(meaning, target=target)
         labelled = Labelled(compact.rows(torch.from_numpy(place)), targets, len(meaning.classes), weights)
-        self._take(self._fitted(ae, labelled, compact, extra, known, meaning, seed, more.get("baseline", False)))
+        self._take(self._fitted(ae, labelled, compact, extra, known, meaning, seed, baseline))
         return self
 
     def _fitted(
@@ -87,16 +103,16 @@ class _Latent(BaseEstimator, ABC):
     ) -> Autoencoder:
         """The model with what was learned from the labels."""
         config = self._config()
-        early = 0.1 if self.early_stopping else 0.0  # type: ignore[attr-defined]
-        method = self.method  # type: ignore[attr-defined]
-        learn = finetuning.learner(ae, method, config, early, quiet=not self.verbose)  # type: ignore[attr-defined]
-        t, measured = 1.0, {}
-        if self.calibrate:  # type: ignore[attr-defined]
+        early = 0.1 if self.early_stopping else 0.0
+        method = self.method
+        learn = finetuning.learner(ae, method, config, early, quiet=not self.verbose)
+        t, measured = 1.0, dict[str, Any]()
+        if self.calibrate:
             t, measured = finetuning.crossed(ae, labelled, learn, seed, baseline)
         net = learn(labelled, seed)
         document = meaning.to_json() | {"temperature": t, "measured": {"rows": len(labelled), **measured}}
         meaning = Meaning.from_json(document, self._task)
-        return finetuning.predictor(ae, Predictor(self._task, method), net, meaning)  # type: ignore[arg-type]
+        return finetuning.predictor(ae, Predictor(self._task, method), net, meaning)
 
     @abstractmethod
     def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -107,15 +123,15 @@ class _Latent(BaseEstimator, ABC):
         """Of known targets what they mean, as a net is trained on them, and how much each row counts."""
 
     def _require_settings(self) -> None:
-        method = self.method  # type: ignore[attr-defined]
+        method = self.method
         allowed = METHODS if self._task == "classes" else METHODS[:2]
         if method not in allowed:
             raise ConfigError(f"method must be one of {', '.join(allowed)}, not {method!r}")
         self._config()
 
     def _config(self) -> Tuning:
-        found = dict(self.tuning or {})  # type: ignore[attr-defined]
-        return build(Tuning, {"unfreeze": self.unfreeze, **found}, "tuning")  # type: ignore[attr-defined, no-any-return]
+        found = dict(self.tuning or {})
+        return build(Tuning, {"unfreeze": self.unfreeze, **found}, "tuning")
 
     def _pretrained(self, rows: Any, extra: Any, seed: int) -> Autoencoder:
         """The autoencoder that tuning begins with."""
@@ -124,16 +140,16 @@ class _Latent(BaseEstimator, ABC):
             given = load(given)
         if isinstance(given, Autoencoder):
             return self._adapted(given, _together(rows, extra), seed)
-        settings = dict(self.settings or {})  # type: ignore[attr-defined]
+        settings = dict(self.settings or {})
         made = Autoencoder(
-            "pretrained" if self.recipe == "auto" else self.recipe,  # type: ignore[attr-defined]
-            dim=self.dim,  # type: ignore[attr-defined]
-            kind=self.kind,  # type: ignore[attr-defined]
+            "pretrained" if self.recipe == "auto" else self.recipe,
+            dim=self.dim,
+            kind=self.kind,
             settings=settings,
-            epochs=self.epochs,  # type: ignore[attr-defined]
+            epochs=self.epochs,
             steps=1 if given is False else None,
             random_state=seed,
-            verbose=self.verbose,  # type: ignore[attr-defined]
+            verbose=self.verbose,
         )
         made.fit(_together(rows, extra))
         if given is False:
@@ -146,9 +162,9 @@ class _Latent(BaseEstimator, ABC):
             return copy.copy(given)
         made = Autoencoder(
             init=given,
-            epochs=self.epochs,  # type: ignore[attr-defined]
+            epochs=self.epochs,
             random_state=seed,
-            verbose=self.verbose,  # type: ignore[attr-defined]
+            verbose=self.verbose,
         )
         return made.fit(rows)
 
@@ -178,7 +194,7 @@ class _Latent(BaseEstimator, ABC):
         raw = ae.rows(X)
         if isinstance(raw, Source):
             raise DataError("predictions are of rows in memory", hint="latente predict MODEL DATA reads in blocks")
-        if len(raw) == 0:
+        if (raw.shape[0] if hasattr(raw, "shape") else len(raw)) == 0:
             raise DataError("found 0 rows (Found array with 0 sample(s))", hint="check the file, or the filter before")
         return ae.schema_.to_batch(raw)
 
@@ -412,3 +428,24 @@ def _together(rows: Any, extra: Any) -> Any:
         if list(a.columns) != list(b.columns):
             raise DataError("rows with and without labels have other columns", hint="give both the same columns")
     return joined(rows, extra)
+
+
+def task_of(labels: Any, task: str) -> str:
+    """ "classes" or "numbers", as asked for or as labels look: reals, or more than 20 numbers, are numbers."""
+    if task not in ("auto", "classes", "numbers"):
+        raise ConfigError(f"task must be auto, classes or numbers, not {task!r}")
+    values = pd.Series(np.asarray(labels)).dropna().infer_objects()
+    if task != "auto" or values.dtype.kind not in "iuf":
+        return "classes" if task == "auto" else task
+    whole = values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
+    return "classes" if whole and values.nunique() <= MOST_CLASSES else "numbers"
+
+
+def predicts_of(ae: Autoencoder) -> Predicts:
+    """What a model predicts. Raises ConfigError for one that predicts nothing."""
+    if not isinstance(ae.use_, Predicts):
+        raise ConfigError(
+            "this model predicts nothing: it was learned without labels",
+            hint="latente finetune MODEL DATA --target COLUMN",
+        )
+    return ae.use_

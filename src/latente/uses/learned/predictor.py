@@ -89,7 +89,8 @@ class Meaning:
     @classmethod
     def from_json(cls, document: dict[str, Any], task: str) -> "Meaning":
         """Raises ValueError or LookupError for what is none."""
-        made = cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in document.items()})
+        given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in document.items()}
+        made = cls(**given)
         if task == "classes":
             fine = len(made.classes) >= 2 and made.labels is not None and not made.mean
         else:
@@ -180,7 +181,7 @@ class _Codes(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.model.encode(batch).mean  # type: ignore[no-any-return]
+        return self.model.encode(batch).mean
 
 
 def _copy(module: nn.Module) -> Any:
