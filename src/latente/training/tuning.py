@@ -24,11 +24,10 @@ from .feed import batches, order
 from .optimiser import Optimiser
 from .precision import kernels_of, threads_for
 
-# Steps for 100 rows with labels, and the power of their number with which steps grow: 3,000 for 1,000 rows and 6,000
-# for 10,000, at which pretrained and random nets both had come to rest (held-out images of MNIST, 2026).
-STEPS, GROWTH = 1_500, 0.3
 # Looks at held-out rows in a run that may end early.
 LOOKS = 40
+# Added to a feature's deviation where features are standardised: one that hardly varies must not be made loud.
+FLOOR = 0.01
 # Rows that go through a net together, at the least, when it is used.
 LEAST = 16
 
@@ -37,19 +36,24 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # outputs [b, k], targets [b, …] ->
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a net is tuned.
+    """How a net is tuned. The plan of steps is of MNIST: 1,000 for 100 labels, 2,000 for 1,000, 4,000 for 10,000, at
+    which pretrained and random nets had both come to rest on pictures that were held out.
 
-    steps: None is planned from the number of rows. lr, batch_size, weight_decay, ema: see `Train`. lowest: the rate of
-    the encoder's first layer over that of the head, those between in equal ratios. dropout: share of what each layer
-    gives that is left out. unfreeze: "all" layers are trained, the upper half ("partial"), or the "head" alone.
-    smoothing: share of a label that is spread over all classes. patience: of `LOOKS` looks at held-out rows, how many
-    without a better one end the run.
+    steps: None is `first` for 100 rows, and grows with their number to the power `growth`. lr, batch_size,
+    weight_decay, ema: see `Train`. lowest: the rate of the encoder's first layer over that of the head, those between
+    in equal ratios. pull: of the squared distance from the weights with which tuning begins, in the loss (L2-SP, Li et
+    al. 2018, arXiv:1802.01483). dropout: share of what each layer gives that is left out. unfreeze: "all" layers are
+    trained, the upper half ("partial"), or the "head" alone. smoothing: share of a label that is spread over all
+    classes. patience: of `LOOKS` looks at held-out rows, how many without a better one end the run.
     """
 
     steps: int | None = None
+    first: int = 1_000
+    growth: float = 0.3
     lr: float = 1e-3
     batch_size: int = 128
     weight_decay: float = 0.05
+    pull: float = 0.0
     ema: float = 0.999
     lowest: float = 1.0
     dropout: float = 0.5
@@ -72,7 +76,7 @@ class Tuning:
 
     def planned(self, rows: int) -> int:
         """The steps of a run on so many rows with targets."""
-        return self.steps or max(STEPS // 3, round(STEPS * (rows / 100) ** GROWTH))
+        return self.steps or max(1, round(self.first * (rows / 100) ** self.growth))
 
     def train(self, rows: int, seed: int) -> Train:
         """The same, as the optimiser has it."""
@@ -89,22 +93,66 @@ class Tuning:
 
 
 class Headed(nn.Module):
-    """An encoder's features, and a linear head on them that starts at 0: before training all rows are told alike."""
+    """An encoder's features, and a linear head on them that starts at 0: before training all rows are told alike.
 
-    def __init__(self, body: Callable[[Batch], Tensor], encoder: nn.Module, width: int, outputs: int) -> None:
+    width: of the encoder's features. layers: the head sees what each layer of the encoder's stack gives, standardised
+    by `Headed.standardise`, in place of what the last one does.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, encoder: nn.Module, width: int, outputs: int, layers: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
-        self._body = body
+        stack = next((m for m in encoder.modules() if isinstance(m, Stack)), None) if layers else None
+        self.stacked = stack is not None
+        width = sum(stack.sizes[1:]) if stack is not None else width
         with seeded(0):
             self.head = nn.Linear(width, outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.dropped: Callable[[Tensor], Tensor] | None = None
+        if self.stacked:
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("scale", torch.ones(width))
+        self.drop = 0.0
+        self.generator: torch.Generator | None = None
+        self._given: list[Tensor] = []
+        stacks = [m for m in encoder.modules() if isinstance(m, Stack)]
+        for one in stacks:
+            one.drop = self._tapped
+        self._plain = not stacks
 
     def forward(self, batch: Batch) -> Tensor:
         """What is said of each row. [b, outputs]"""
-        h = self._body(batch).float()
-        return self.head(h if self.dropped is None else self.dropped(h))
+        return self.head(self.features(batch))
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the head sees. [b, width]"""
+        self._given = []
+        h = self.encoder(batch).float()
+        if self.stacked:
+            return (torch.cat([g.float() for g in self._given], -1) - self.mean) / self.scale
+        return self._dropped(h) if self._plain else h
+
+    @torch.no_grad()
+    def standardise(self, features: Tensor) -> None:
+        """Let what the head sees have mean 0 and deviation 1 over the rows of these features. [n, width]"""
+        if self.stacked:
+            self.mean += features.mean(0) * self.scale
+            self.scale *= features.std(0) + FLOOR
+
+    def _tapped(self, h: Tensor) -> Tensor:
+        """What a layer gives, on its way to the next."""
+        h = self._dropped(h)
+        self._given.append(h)
+        return h
+
+    def _dropped(self, h: Tensor) -> Tensor:
+        if not self.training or not self.drop:
+            return h
+        kept = torch.rand(h.shape, generator=self.generator) >= self.drop
+        return h * kept / (1 - self.drop)
 
 
 def tune(
@@ -133,7 +181,8 @@ def tune(
     choice = kernels_of(net, train)
     low = torch.autocast("cpu", torch.bfloat16) if choice.precision == "bfloat16" else nullcontext()
     best, worse, done, every = math.inf, 0, 0, max(1, steps // LOOKS)
-    _drop(net, config.dropout, generator)
+    net.drop, net.generator = config.dropout, generator
+    begun = [p.detach().clone() for p in net.parameters() if p.requires_grad] if config.pull else []
     net.train()
     with threads_for(choice):
         while done < steps:
@@ -144,6 +193,9 @@ def tune(
                 with low:
                     found = loss(net(batch).float(), wanted)
                 mean = found.mean() if weights is None else (found * weights[index]).sum() / weights[index].sum()
+                if config.pull:
+                    pairs = zip((p for p in net.parameters() if p.requires_grad), begun, strict=True)
+                    mean = mean + config.pull * sum((p - b).square().sum() for p, b in pairs)
                 mean.backward()
                 optimiser.step(done / steps)
                 _forget(optimiser)
@@ -160,7 +212,7 @@ def tune(
             if worse >= config.patience:
                 break
     optimiser.finish()
-    _drop(net, 0.0, generator)
+    net.drop, net.generator = 0.0, None
     net.requires_grad_(True).eval()
     return done
 
@@ -223,18 +275,3 @@ def _freeze(net: Headed, unfreeze: str) -> None:
     for name in names:
         for p in modules[name].parameters(recurse=False):
             p.requires_grad_(name in free)
-
-
-def _drop(net: Headed, share: float, generator: torch.Generator) -> None:
-    """Leave out a share of what each layer gives in training; of nets that are no stacks, of their features alone."""
-
-    def dropped(h: Tensor) -> Tensor:
-        if not net.training:
-            return h
-        kept = torch.rand(h.shape, generator=generator) >= share
-        return h * kept / (1 - share)
-
-    stacks = [m for m in net.modules() if isinstance(m, Stack)]
-    for stack in stacks:
-        stack.drop = dropped if share else None
-    net.dropped = dropped if share and not stacks else None

@@ -23,14 +23,17 @@ from ..model.batch import Batch, parts_of
 from ..model.corruptions.masking import Masking
 from ..model.corruptions.swap import Swap
 from ..model.model import Corruption
+from ..training.feed import evenly
 from ..training.progress import Passed
-from ..training.tuning import Tuning, cross_entropy, outputs, squared, tune
+from ..training.tuning import Headed, Tuning, cross_entropy, outputs, squared, tune
 from .learned.predictor import Meaning, Predictor, Predicts, net_of, temperature
 
 # Below this number of labels each is held out once in FOLDS runs; from it on a tenth is, in one run.
 FOLDS, MANY = 3, 2_000
 # Features beyond which the baseline is a linear model on principal components, not boosted trees.
 WIDE, COMPONENTS = 200, 50
+# Rows by which what a head sees is standardised.
+ENOUGH = 8_000
 # Strengths of a linear head's penalty.
 STRENGTHS = np.logspace(-4, 3, 8)
 
@@ -60,17 +63,22 @@ class Labelled:
 Learner = Callable[[Labelled, int], nn.Module]
 
 
-def learner(ae: Autoencoder, method: str, config: Tuning, early: float, quiet: bool = True) -> Learner:
-    """What learns from labelled rows, as `method` says. early: share of them that ends a run early, 0 for none."""
+def learner(ae: Autoencoder, use: Predictor, config: Tuning, early: float, rows: Batch, quiet: bool = True) -> Learner:
+    """What learns from labelled rows, as `use` says. early: share of them that ends a run early, 0 for none. rows: all
+    that there are, with labels or without.
+    """
 
     def frozen(labelled: Labelled, seed: int) -> nn.Module:
         return _linear(ae, labelled, seed)
 
     def finetuned(labelled: Labelled, seed: int) -> nn.Module:
-        net = net_of(ae.model_, labelled.classes or labelled.targets.shape[1], method)
+        net = net_of(ae.model_, labelled.classes or labelled.targets.shape[1], use)
+        assert isinstance(net, Headed)
+        with torch.no_grad():
+            net.eval().standardise(net.features(ae.schema_.prepare(rows.rows(evenly(len(rows), ENOUGH)))))
         fit, held_out = _apart(labelled, early, seed)
         tune(
-            net,  # type: ignore[arg-type]
+            net,
             fit.rows,
             fit.targets,
             ae.schema_,
@@ -85,7 +93,7 @@ def learner(ae: Autoencoder, method: str, config: Tuning, early: float, quiet: b
         )
         return net
 
-    return frozen if method == "frozen" else finetuned
+    return frozen if use.method == "frozen" else finetuned
 
 
 def predictor(ae: Autoencoder, use: Predictor, net: nn.Module, meaning: Meaning) -> Autoencoder:
@@ -177,12 +185,12 @@ def _noise(ae: Autoencoder) -> Corruption | None:
     """
     if ae.schema_.sparse or isinstance(ae.schema_, Sequences):
         return None
-    return Swap(0.1) if ae.schema_.name == "table" else Masking(0.2)
+    return Swap(0.15) if ae.schema_.name == "table" else Masking(0.2)
 
 
 def _linear(ae: Autoencoder, labelled: Labelled, seed: int) -> nn.Module:
     """A linear head on the codes, its penalty chosen by cross-validation."""
-    net = net_of(ae.model_, labelled.classes or labelled.targets.shape[1], "frozen")
+    net = net_of(ae.model_, labelled.classes or labelled.targets.shape[1], Predictor(method="frozen"))
     with torch.no_grad():
         codes = np.concatenate(
             [ae.model_.encode(ae.schema_.prepare(some)).mean.numpy() for some in parts_of(labelled.rows)]

@@ -75,6 +75,11 @@ def fit(
             if team.leads:
                 ae.save(target)
         return ae
+    if isinstance(ae.init, Autoencoder):
+        raise ConfigError(
+            "a run folder needs the file of the model that it goes on from",
+            hint="model.save('m.safetensors'), then that",
+        )
     run = {
         "latente": __version__,
         "status": "running",

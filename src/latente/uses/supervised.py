@@ -28,6 +28,21 @@ from .learned.predictor import METHODS, Meaning, Predictor, Predicts
 
 # Whole numbers of which there are more are numbers, not classes, unless told otherwise.
 MOST_CLASSES = 20
+# Dimensions of the code of an autoencoder that is fitted for what comes after it.
+DIM = 64
+# How nets for tables are tuned: in few and small steps, held to where they began. Chosen on Adult with 200 labels, by
+# rows of its training part (AUROC .893; at a rate of 1e-3 .887).
+TABLE = {
+    "first": 100,
+    "growth": 0.8,
+    "lr": 2e-4,
+    "batch_size": 32,
+    "weight_decay": 0.0,
+    "pull": 3e-3,
+    "ema": 0.98,
+    "dropout": 0.1,
+    "smoothing": 0.0,
+}
 
 
 class _Latent(BaseEstimator, ABC):
@@ -90,6 +105,13 @@ class _Latent(BaseEstimator, ABC):
         self._take(self._fitted(ae, labelled, compact, extra, known, meaning, seed, baseline))
         return self
 
+    def autoencoder(self, X: Any, unlabelled: Any = None) -> Autoencoder:
+        """The autoencoder that `fit` would begin with: from rows alone. To be fitted once, and given as `pretrained` to
+        several that are tuned to other labels.
+        """
+        extra = None if unlabelled is None else _checked_rows(unlabelled)
+        return self._pretrained(_checked_rows(X), extra, _seed(self.random_state))
+
     def _fitted(
         self,
         ae: Autoencoder,
@@ -102,17 +124,17 @@ class _Latent(BaseEstimator, ABC):
         baseline: bool,
     ) -> Autoencoder:
         """The model with what was learned from the labels."""
-        config = self._config()
+        table = ae.schema_.name == "table"
+        use = Predictor(self._task, self.method, layers=table and self.method == "finetune")
         early = 0.1 if self.early_stopping else 0.0
-        method = self.method
-        learn = finetuning.learner(ae, method, config, early, quiet=not self.verbose)
+        learn = finetuning.learner(ae, use, self._config(table), early, compact, quiet=not self.verbose)
         t, measured = 1.0, dict[str, Any]()
         if self.calibrate:
             t, measured = finetuning.crossed(ae, labelled, learn, seed, baseline)
         net = learn(labelled, seed)
         document = meaning.to_json() | {"temperature": t, "measured": {"rows": len(labelled), **measured}}
         meaning = Meaning.from_json(document, self._task)
-        return finetuning.predictor(ae, Predictor(self._task, method), net, meaning)
+        return finetuning.predictor(ae, use, net, meaning)
 
     @abstractmethod
     def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -129,8 +151,8 @@ class _Latent(BaseEstimator, ABC):
             raise ConfigError(f"method must be one of {', '.join(allowed)}, not {method!r}")
         self._config()
 
-    def _config(self) -> Tuning:
-        found = dict(self.tuning or {})
+    def _config(self, table: bool = False) -> Tuning:
+        found = {**(TABLE if table else {}), **(self.tuning or {})}
         return build(Tuning, {"unfreeze": self.unfreeze, **found}, "tuning")
 
     def _pretrained(self, rows: Any, extra: Any, seed: int) -> Autoencoder:
@@ -143,7 +165,8 @@ class _Latent(BaseEstimator, ABC):
         settings = dict(self.settings or {})
         made = Autoencoder(
             "pretrained" if self.recipe == "auto" else self.recipe,
-            dim=self.dim,
+            # What tuning begins with is to know all of a row: no smaller code than this.
+            dim=DIM if self.dim is None and self.recipe == "auto" and "latent.dim" not in settings else self.dim,
             kind=self.kind,
             settings=settings,
             epochs=self.epochs,

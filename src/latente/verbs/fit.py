@@ -53,6 +53,12 @@ def fit(
     dp_epsilon: Annotated[
         float | None, "ε of a differentially private fit (pip install 'latente[private]'); it takes minutes"
     ] = None,
+    init: Annotated[
+        str | None, "a fitted model to go on from with these rows: its weights, and its columns by name"
+    ] = None,
+    rehearsal: Annotated[
+        float, "with --init: new rows of that model for each of these, so that it does not forget"
+    ] = 0.5,
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress line"] = False,
@@ -91,6 +97,10 @@ def fit(
     if kind == "auto" and recipe in RECIPES:
         own = recipe_of(recipe).kind
         kind = "auto" if own is None else own.name
+    if init is not None and kind == "auto":
+        from ..file import read
+
+        kind = str(read(init)[0].card["kind"])
     started = time.perf_counter()
     settings = dict(_setting(text) for text in set or [])
     options: dict[str, Any] = {"kind": kind, "header": header, "label_col": label_col, "stream": stream}
@@ -108,6 +118,8 @@ def fit(
         device=device,
         doctor=doctor,
         dp_epsilon=dp_epsilon,
+        init=init,
+        rehearsal=rehearsal,
         settings={"train.compile": True, **settings} if compile else settings,
         random_state=seed,
     )

@@ -31,11 +31,12 @@ class Predictor:
     """A class or a number of each row, learned from some of them (`latente finetune`).
 
     task: what is predicted. method: "finetune", a net that begins as the model's encoder; "frozen", a linear head on
-    its codes; "semi", the classifier of a semi-supervised VAE.
+    its codes; "semi", the classifier of a semi-supervised VAE. layers: the head sees all layers of the encoder.
     """
 
     task: Literal["classes", "numbers"] = "classes"
     method: Literal["finetune", "frozen", "semi"] = "finetune"
+    layers: bool = False
     supervised = True
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class Predictor:
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Predicts":
         """The predictor of a model file."""
         meaning = Meaning.from_json(document, self.task)
-        net = net_of(ae.model_, meaning.outputs, self.method)
+        net = net_of(ae.model_, meaning.outputs, self)
         wanted = {name: tuple(t.shape) for name, t in net.state_dict().items()}
         if wanted != {name: t.shape for name, t in tensors.items()}:
             raise ValueError("its predictor's weights are not those of its encoder and head")
@@ -152,14 +153,14 @@ class OnCodes(nn.Module):
         return self.head(self._encode(batch).mean.float())
 
 
-def net_of(model: Model, outputs: int, method: str) -> nn.Module:
+def net_of(model: Model, outputs: int, use: Predictor) -> nn.Module:
     """The net that predicts, as it is before any label was seen: a copy of the model's encoder with a head of 0, or a
     head on its codes.
     """
-    if method == "frozen":
+    if use.method == "frozen":
         return OnCodes(model, outputs)
     encoder, width = _encoder(model)
-    return Headed(encoder, encoder, width, outputs)
+    return Headed(encoder, width, outputs, use.layers)
 
 
 def _encoder(model: Model) -> tuple[nn.Module, int]:
