@@ -125,7 +125,8 @@ def test_a_tiny_net_on_wide_rows_gets_pca_of_some_rows_and_a_usual_one_of_all(mo
     monkeypatch.setattr(baseline.Covariance, "add", lambda self, x: (told.append(len(x)), real(self, x))[1])
     usual = lt.Autoencoder("ae", dim=3, steps=120, random_state=0).fit(x)
     assert sum(told) == len(x)
-    assert baseline.cost(len(x), 400) < len(x) * baseline.work(usual.model_)
+    row = usual.schema_.to_batch(x[:1])
+    assert baseline.cost(len(x), 400) < len(x) * baseline.work(usual.model_, row)
     told.clear()
     tiny = lt.Autoencoder("ae", dim=3, nets={"part": "mlp", "widths": [4]}, steps=120, random_state=0).fit(x)
     few = sum(told) or baseline.FEWEST
@@ -148,6 +149,12 @@ def test_more_features_than_a_covariance_is_kept_for_get_a_sample(monkeypatch):
     assert np.linalg.svd(some.components @ exact.components.T, compute_uv=False).min() > 0.99
 
 
-def test_vectors_that_are_looked_up_are_no_work():
-    net = torch.nn.Sequential(torch.nn.Embedding(1000, 4), torch.nn.Linear(4, 2, bias=False))
-    assert baseline.work(net) == 3 * 8
+def test_work_counts_a_convolutions_places_and_no_vectors_that_are_looked_up(dots):
+    ae = lt.Autoencoder("ae", nets="conv", dim=2, steps=2, random_state=0).fit(dots)
+    row = ae.schema_.prepare(ae.schema_.to_batch(dots[:1]))
+    weights = sum(p.numel() for p in ae.model_.parameters())
+    assert baseline.work(ae.model_, row) > 3 * weights
+    ae.model_.table = torch.nn.Embedding(1000, 4)
+    with_table = baseline.work(ae.model_, row)
+    del ae.model_.table
+    assert with_table == baseline.work(ae.model_, row)

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackError, eigsh
 from sklearn.decomposition import PCA
-from torch import nn
+from torch import Tensor, nn
 
 from ..kinds.base import Kind
 from ..model.batch import Batch, parts_of
@@ -23,12 +23,15 @@ LANCZOS = 1_024
 ROWS, BYTES = 20_000, 256 << 20
 # Bytes of a block's features, and the rows that it has at the most.
 BLOCK, LONGEST = 32 << 20, 8_192
+# Products of rows with directions that sklearn's randomized PCA takes.
+PASSES = 16
 # Rows below which PCA is no baseline, whatever an epoch costs: thousandths of a second.
 FEWEST = 500
 # Multiplications that a symmetric eigendecomposition counts as, in cubes of its size: half of them wait for memory.
 SOLVE = 4
 # Rows that are drawn for it from a private model.
 FEW = 2_000
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ def fit(
     Exact, of the covariance of all rows, in memory or block by block, wherever that takes fewer multiplications than an
     epoch of the model's training (`affordable`). Else of so many rows, spread evenly, that it does, or of 500: of wide
     rows and a tiny net. Of more than 4,096 features it is sklearn's randomized PCA of up to 20,000 rows, 256 MB of
-    them: their covariance alone would be larger. steps: of the run; one that saw less than an epoch of the data gets
-    PCA of 20,000 rows at most, since it did not wait for a pass over all of them either.
+    them, or what an epoch pays for: their covariance alone would be larger. steps: of the run; one that saw less than
+    an epoch of the data gets PCA of 20,000 rows at most, since it did not wait for a pass over all of them either.
 
     A kind whose baseline is another has none here. private: of new rows of the model in place of those it was trained
     on, so that it tells of them what the model does.
@@ -78,13 +81,15 @@ def fit(
         for batch in batches:
             yield model.likelihood.features(kind.prepare(batch).x).flatten(1).cpu().numpy()
 
-    (first,) = of_rows([feed.whole(1)])
-    f = first.shape[1]
+    one = feed.whole(1)
+    (first,) = of_rows([one])
+    f, rows = first.shape[1], feed.rows + (0 if feed.held_out is None else len(feed.held_out))
+    each = work(model, kind.prepare(one))
     if f > WIDE:
-        (x,) = of_rows([feed.whole(min(ROWS, BYTES // (4 * f)))])
+        most = max(FEWEST, rows * each // (PASSES * f * (dim + 10)))  # as many directions as sklearn looks along
+        (x,) = of_rows([feed.whole(min(ROWS, BYTES // (4 * f), most))])
         return of(x, dim, seed)
-    rows = feed.rows + (0 if feed.held_out is None else len(feed.held_out))
-    most = affordable(rows, f, work(model))
+    most = affordable(rows, f, each)
     if steps is not None and steps < plan(feed.rows, feed.config).batches_per_epoch:
         most = min(most, ROWS)
     block = max(1, min(LONGEST, BLOCK // (4 * f)))
@@ -97,12 +102,24 @@ def fit(
     return found.baseline(dim)
 
 
-def work(model: nn.Module) -> int:
-    """Multiplications of training for a row, at least: forward, and backward by weights and by inputs, a product for
-    each weight. A convolution or a recurrent net uses its weights more often; a table of vectors is looked up.
+def work(model: Model, row: Batch) -> int:
+    """Multiplications of training for a row, at least: forward, and backward by weights and by inputs, one product for
+    each weight, of a convolution as many as it has places. A table of vectors is looked up. row: a prepared one.
     """
     looked_up = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
-    return 3 * sum(p.numel() for p in model.parameters() if id(p) not in looked_up)
+    once = sum(p.numel() for p in model.parameters() if id(p) not in looked_up)
+    again: list[int] = []
+
+    def convolved(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        places = (given[0] if isinstance(module, nn.ConvTranspose2d) else out).shape[-2:].numel()
+        again.append((places - 1) * module.weight.numel())  # type: ignore[operator]
+
+    hooks = [m.register_forward_hook(convolved) for m in model.modules() if isinstance(m, _CONVOLUTIONS)]
+    if hooks:
+        model.decode(model.encode(row).mean.unsqueeze(0), model.given(row))
+    for hook in hooks:
+        hook.remove()
+    return 3 * (once + sum(again))
 
 
 def cost(rows: int, f: int) -> int:
