@@ -182,6 +182,9 @@ def test_mistakes_say_what_to_do(model, groups, dots):
         lt.evaluate(model, frame, reduction=True, labels=frame["a"])
     with pytest.raises(DataError, match="two or more classes"):
         lt.evaluate(model, frame, reduction=True, labels=["x"] * len(frame))
+    other = frame.assign(kind=[f"{word}." for word in labels])
+    with pytest.raises(DataError, match="bring both to the same words"):
+        lt.evaluate(model, frame.assign(kind=labels), reduction=True, label_col="kind", training=other)
     with pytest.raises(DataError, match="too few"):
         lt.evaluate(model, frame[:40], reduction=True)
     with pytest.raises(ConfigError, match="a model of table"):

@@ -188,8 +188,17 @@ def _sets(
                 f"{len(rows.batch)} {what} are too few: {LEAST} are needed",
                 hint="give more rows" if training is not None else "give more rows, or --training TRAINING-ROWS",
             )
-    if given.rows > len(given.batch):
-        notes.append(f"{len(given.batch):,} of {given.rows:,} rows, evenly spread")
+    if given.rows > len(own.batch):
+        notes.append(f"{len(own.batch):,} of {given.rows:,} rows are measured, evenly spread")
+    if training is not None and own.levels is not None and other.levels is not None:
+        strange = sorted(set(own.levels) - set(other.levels))
+        if len(strange) == len(own.levels):
+            raise DataError(
+                f"no label of these rows is one of the training rows: {strange[0]!r} here, {other.levels[0]!r} there",
+                hint="bring both to the same words, or leave out --training",
+            )
+        if strange:
+            notes.append(f"the training rows have no {', '.join(map(repr, strange[:3]))} among their labels")
     levels = None if own.levels is None else sorted({*own.levels, *(other.levels or ())})
     return _set(ae, own, levels), _set(ae, other, levels), own.batch, notes
 
