@@ -23,6 +23,9 @@ LANCZOS = 1_024
 ROWS, BYTES = 20_000, 256 << 20
 # Bytes of a block's features, and the rows that it has at the most.
 BLOCK, LONGEST = 32 << 20, 8_192
+# How many multiplications of training one of PCA counts as: training computes in bfloat16 where that is faster, and PCA
+# of 3,000 columns at as many multiplications as an epoch took 1.5 times its CPU seconds.
+DEARER = 3
 # Products of rows with directions that sklearn's randomized PCA takes.
 PASSES = 16
 # Rows below which PCA is no baseline, whatever an epoch costs: thousandths of a second.
@@ -86,7 +89,9 @@ def fit(
     f, rows = first.shape[1], feed.rows + (0 if feed.held_out is None else len(feed.held_out))
     each = work(model, kind.prepare(one))
     if f > WIDE:
-        most = max(FEWEST, rows * each // (PASSES * f * (dim + 10)))  # as many directions as sklearn looks along
+        most = max(
+            FEWEST, rows * each // (DEARER * PASSES * f * (dim + 10))
+        )  # as many directions as sklearn looks along
         (x,) = of_rows([feed.whole(min(ROWS, BYTES // (4 * f), most))])
         return of(x, dim, seed)
     most = affordable(rows, f, each)
@@ -123,11 +128,11 @@ def work(model: Model, row: Batch) -> int:
 
 
 def cost(rows: int, f: int) -> int:
-    """Multiplications of PCA of rows of f features: half of a square of the shorter side (the other half is the same),
-    and its eigenvectors.
+    """What PCA of rows of f features counts as in multiplications of training: half of a square of the shorter side
+    (the other half is the same), and its eigenvectors.
     """
     short = min(rows, f)
-    return rows * f * short // 2 + SOLVE * min(short, LANCZOS) * short**2
+    return DEARER * (rows * f * short // 2 + SOLVE * min(short, LANCZOS) * short**2)
 
 
 def affordable(rows: int, f: int, each: int) -> int:
