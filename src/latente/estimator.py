@@ -283,7 +283,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             self.model_.to("cpu").eval()
             self._n_features_out = self.model_.dim
             told = self.history_.privacy is not None
-            self._baseline = baseline.fit(self.model_, feed, self.schema_, self._n_features_out, seed, told)
+            self._baseline = baseline.fit(
+                self.model_, feed, self.schema_, self._n_features_out, seed, told, self.history_.steps
+            )
             if self.spec_.use is not None and not getattr(self.spec_.use, "slow", False):
                 self.use_ = self.spec_.use.learn(self, feed, seed, raw, show)
         if self.spec_.use is not None and self.use_ is None:

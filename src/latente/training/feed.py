@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..model import sparse
-from ..model.batch import Batch
+from ..model.batch import Batch, parts_of
 from ..model.spec import Train
 from .private import draws
 from .team import ALONE, Team
@@ -65,6 +65,7 @@ class Portion:
 class Feed(ABC):
     """The rows of a run. rows: how many are trained on, in all processes. held_out: None if there are too few."""
 
+    config: Train
     rows: int
     held_out: Batch | None
 
@@ -79,6 +80,10 @@ class Feed(ABC):
     @abstractmethod
     def whole(self, n: int) -> Batch:
         """Up to `n` rows of the data as they came, held out or not."""
+
+    @abstractmethod
+    def every(self, n: int) -> Iterator[Batch]:
+        """All rows of the data as they came, held out or not, at most `n` at a time: one pass over them."""
 
     @abstractmethod
     def numbers(self, portion: Portion, which: Tensor) -> list[int]:
@@ -121,6 +126,9 @@ class Resident(Feed):
 
     def whole(self, n: int) -> Batch:
         return self.data.rows(evenly(len(self.data), n))
+
+    def every(self, n: int) -> Iterator[Batch]:
+        return parts_of(self.data, n)
 
     def numbers(self, portion: Portion, which: Tensor) -> list[int]:
         return self.origin[portion.places[which]].tolist()

@@ -21,7 +21,7 @@ from ..kinds.base import Kind
 from ..kinds.counted import Counted
 from ..kinds.sources import Source
 from ..model import sparse
-from ..model.batch import Batch
+from ..model.batch import Batch, parts_of
 from ..model.spec import Train
 from .feed import MIN_HELD_OUT, Feed, Portion, order, plan
 from .team import ALONE, Team
@@ -149,6 +149,10 @@ class Streamed(Feed):
 
     def whole(self, n: int) -> Batch:
         return self.some(n).to("cpu")
+
+    def every(self, n: int) -> Iterator[Batch]:
+        for block in range(len(self.source.sizes)):
+            yield from parts_of(self.kind.to_batch(self.source.read(block)), n)
 
     def numbers(self, portion: Portion, which: Tensor) -> list[int]:
         return portion.places[which].tolist()

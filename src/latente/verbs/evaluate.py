@@ -30,8 +30,15 @@ def evaluate(
         bool, "tables: a report on new rows in place of all this: fidelity, use, privacy; needs --training"
     ] = False,
     training: Annotated[
-        Any, "the rows that the model was fitted on: with --synthetic, or to look for copies among new texts or tunes"
+        Any,
+        "the rows that the model was fitted on: with --synthetic or --reduction, or to look for copies among new texts "
+        "or tunes",
     ] = None,
+    reduction: Annotated[
+        bool, "the latent beside PCA, kernel PCA and UMAP, and what each dimension stands for, in place of all this"
+    ] = False,
+    labels: Annotated[Any, "with --reduction: the rows' classes: a .npy, or a file of one column"] = None,
+    label_col: Annotated[str | None, "with --reduction: the column of the rows' classes"] = None,
     target: Annotated[str | None, "with --synthetic: the column to predict, trained on new rows"] = None,
     seed: Annotated[int, "seed of the draws"] = 0,
     quiet: Annotated[bool, "say nothing on stderr while it computes"] = False,
@@ -69,12 +76,33 @@ def evaluate(
     shuffled) and a ceiling (real rows); of recipe tabular beside it the same of rows drawn through the code. docs/
     tables.md says what each means.
 
+    `reduction`: a ReductionReport instead: the latent, PCA, kernel PCA and, if it is installed, UMAP, each of as many
+    dimensions (and at the map's, if the model carries one), on up to 5,000 rows: `error`, the share of the variance
+    that the way back loses; `trustworthiness` and `continuity`, from 0 to 1, of 10 neighbours; with classes the share
+    of rows whose neighbours have theirs; `silhouette`. Then what each latent dimension goes with and changes. -o a
+    .json, a table, or of pictures a .png or a folder for the traversal too. docs/reduction.md says when not to trust
+    which.
+
     Of a recommender (recipe recommend), in place of all this: of each new user's history a fifth is kept back, and
     ndcg100, recall20, recall50 and coverage say how much of it the lists find that the rest gives: of both parts
     together, each alone, EASE and popularity, with the 95 % intervals of the differences (paired bootstrap over users).
 
     Raises DataError if the data do not fit the model, ConfigError for `ais` of a latent that is not numbers.
     """
+    if reduction or labels is not None or label_col is not None:
+        from ..errors import ConfigError
+        from ..uses import reduction as reductions
+
+        if not reduction:
+            raise ConfigError("labels are for the comparison with PCA and others", hint="add --reduction")
+        if synthetic or ais or rate_distortion or fidelity or target is not None:
+            raise ConfigError(
+                "--reduction is a report of its own",
+                hint="leave out --synthetic, --ais, --rate-distortion, --fidelity, --target",
+            )
+        return reductions.evaluate(
+            model, data, labels=labels, label_col=label_col, training=training, seed=seed, quiet=quiet
+        )
     if synthetic:
         from ..errors import ConfigError
         from ..uses import tabular_report
@@ -100,19 +128,21 @@ def evaluate(
     if target is not None or (training is not None and not tokens):
         from ..errors import ConfigError
 
-        raise ConfigError("training and target are for a report on synthetic rows", hint="add --synthetic")
+        raise ConfigError(
+            "training and target are for a report on synthetic rows", hint="add --synthetic (or --reduction)"
+        )
     figures = evaluation.evaluate(
         model, data, samples, seed, ais, ais_steps, ais_start, rate_distortion, fidelity, quiet
     )
     return figures if training is None else figures | neighbours.repeated(model, training, seed)
 
 
-def ready(place: "Path", rate_distortion: bool = False, **_: Any) -> None:
+def ready(place: "Path", rate_distortion: bool = False, reduction: bool = False, **_: Any) -> None:
     """Refuse a picture, before anything is computed, unless there will be a curve to draw. Raises ConfigError."""
     from ..errors import ConfigError
     from ..uses import curves
 
-    if place.suffix.lower() in curves.PLOTS and not rate_distortion:
+    if place.suffix.lower() in curves.PLOTS and not rate_distortion and not reduction:
         raise ConfigError(
             f"{place.name!r} is a picture, and without --rate-distortion there is no curve to draw",
             hint=f"add --rate-distortion, or -o {place.stem}.json",
@@ -126,11 +156,15 @@ def unsaved(result: dict[str, Any], place: "Path") -> dict[str, Any]:
     return {k: v for k, v in result.items() if not (k.startswith("rate_distortion") and isinstance(v, list))}
 
 
-def save(result: Any, place: "Path", **_: Any) -> "list[Path]":
+def save(result: Any, place: "Path", model: Any = None, **_: Any) -> "list[Path]":
     """Write all numbers (.json), or the rate–distortion curve as a picture (.png, .pdf, .svg) or a table."""
     from ..kinds.writing import write
     from ..uses import curves
 
+    if hasattr(result, "meanings"):
+        from ..uses import reduction
+
+        return reduction.save(result, place, model)
     if hasattr(result, "figures"):
         result.save(place)
         return [place]
