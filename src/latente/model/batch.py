@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from . import sparse
@@ -35,6 +36,24 @@ class Batch:
 
     def _tensors(self) -> tuple[Tensor | None, ...]:
         return self.x, self.observed, self.context
+
+
+def both(a: Batch, b: Batch) -> Batch:
+    """The rows of `a`, then those of `b`, without what is given of them."""
+    masks = None
+    if a.observed is not None or b.observed is not None:
+        seen = [sparse.dense(r.x) for r in (a, b)]
+        masks = torch.cat(
+            [
+                torch.ones_like(x, dtype=torch.bool) if r.observed is None else r.observed
+                for x, r in zip(seen, (a, b), strict=True)
+            ]
+        )
+    return Batch(sparse.joined([a.x, b.x]), masks)
+
+
+def _mask(rows: Batch) -> Tensor:
+    return torch.ones(rows.x.shape, dtype=torch.bool) if rows.observed is None else rows.observed
 
 
 def parts_of(rows: Batch, size: int = 1024) -> Iterator[Batch]:

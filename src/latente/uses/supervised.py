@@ -16,13 +16,15 @@ from sklearn.utils.validation import column_or_1d
 
 from ..errors import ConfigError, DataError, ModelFileError
 from ..estimator import Autoencoder, _NotFitted, _seed, load
+from ..kinds.base import infer
 from ..kinds.joining import joined
 from ..kinds.merging import merged
 from ..kinds.sources import Source
 from ..kinds.table import as_frame
+from ..model.batch import Batch, both
 from ..parts import build
 from ..training.tuning import Tuning
-from . import finetuning
+from . import finetuning, semisupervised
 from .finetuning import Labelled
 from .learned.predictor import METHODS, Meaning, Predictor, Predicts
 
@@ -91,7 +93,12 @@ class _Latent(BaseEstimator, ABC):
             raise DataError(
                 f"Found input variables with inconsistent numbers of samples: X has {number:,}, y {len(values):,}"
             )
-        ae = self._pretrained(rows, extra, seed)
+        meaning, targets, weights = self._meaning(values[known])
+        meaning = replace(meaning, target=target)
+        if self.method == "semi":
+            ae = self._told(rows, extra, len(meaning.classes), seed)
+        else:
+            ae = self._pretrained(rows, extra, seed)
         place = np.flatnonzero(known)
         compact = ae.schema_.to_batch(ae.rows(rows))
         if len(compact) != len(values):
@@ -99,10 +106,10 @@ class _Latent(BaseEstimator, ABC):
                 f"{len(values):,} rows became {len(compact):,} examples, so that labels of rows are none of theirs",
                 hint="give windows themselves, an array (windows, steps, channels), with a label each",
             )
-        meaning, targets, weights = self._meaning(values[place])
-        meaning = replace(meaning, target=target)
         labelled = Labelled(compact.rows(torch.from_numpy(place)), targets, len(meaning.classes), weights)
-        self._take(self._fitted(ae, labelled, compact, extra, known, meaning, seed, baseline))
+        if extra is not None:
+            compact = both(compact, ae.schema_.to_batch(ae.rows(extra)))
+        self._take(self._fitted(ae, labelled, compact, meaning, seed, baseline))
         return self
 
     def autoencoder(self, X: Any, unlabelled: Any = None) -> Autoencoder:
@@ -116,9 +123,7 @@ class _Latent(BaseEstimator, ABC):
         self,
         ae: Autoencoder,
         labelled: Labelled,
-        compact: Any,
-        extra: Any,
-        known: np.ndarray,
+        compact: Batch,
         meaning: Meaning,
         seed: int,
         baseline: bool,
@@ -126,12 +131,16 @@ class _Latent(BaseEstimator, ABC):
         """The model with what was learned from the labels."""
         table = ae.schema_.name == "table"
         use = Predictor(self._task, self.method, layers=table and self.method == "finetune")
-        early = 0.1 if self.early_stopping else 0.0
-        learn = finetuning.learner(ae, use, self._config(table), early, compact, quiet=not self.verbose)
+        if self.method == "semi":
+            learn = semisupervised.learner(ae, compact, self.tuning or {}, quiet=not self.verbose)
+        else:
+            early = 0.1 if self.early_stopping else 0.0
+            learn = finetuning.learner(ae, use, self._config(table), early, compact, quiet=not self.verbose)
         t, measured = 1.0, dict[str, Any]()
         if self.calibrate:
             t, measured = finetuning.crossed(ae, labelled, learn, seed, baseline)
         net = learn(labelled, seed)
+        ae.model_ = getattr(net, "vae", ae.model_)
         document = meaning.to_json() | {"temperature": t, "measured": {"rows": len(labelled), **measured}}
         meaning = Meaning.from_json(document, self._task)
         return finetuning.predictor(ae, use, net, meaning)
@@ -149,7 +158,8 @@ class _Latent(BaseEstimator, ABC):
         allowed = METHODS if self._task == "classes" else METHODS[:2]
         if method not in allowed:
             raise ConfigError(f"method must be one of {', '.join(allowed)}, not {method!r}")
-        self._config()
+        if method != "semi":
+            self._config()
 
     def _config(self, table: bool = False) -> Tuning:
         found = {**(TABLE if table else {}), **(self.tuning or {})}
@@ -178,6 +188,23 @@ class _Latent(BaseEstimator, ABC):
         if given is False:
             made.model_ = made._build(seed).eval()  # the schema is learned, and no weight
         return made
+
+    def _told(self, rows: Any, extra: Any, classes: int, seed: int) -> Autoencoder:
+        """A VAE that is told the class, before any training."""
+        if self.pretrained is not None:
+            raise ConfigError("a semi-supervised VAE begins with its own weights", hint="leave out pretrained")
+        together = _together(rows, extra)
+        pictures = self.kind == "image" or (self.kind == "auto" and infer(together) == "image")
+        nets = {"nets": "strided"} if pictures else {}
+        made = Autoencoder(
+            "vae" if self.recipe == "auto" else self.recipe,
+            dim=self.dim or 16,
+            kind=self.kind,
+            settings={**nets, **(self.settings or {})},
+            steps=1,
+            random_state=seed,
+        )
+        return semisupervised.begun(made, together, classes)
 
     def _adapted(self, given: Autoencoder, rows: Any, seed: int) -> Autoencoder:
         """A fitted model for rows of these columns: as it is, or, if they are others, gone on from."""
