@@ -33,7 +33,7 @@ app = typer.Typer(
 )
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
-    *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
+    *("demo", "fit", "resume", "info", "evaluate", "map", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
     *(
         "interpolate",
         "recommend",
@@ -86,6 +86,8 @@ def _command(name: str) -> Callable[..., None]:
         with _Manners():
             if name == "fit" and output is None:
                 arguments["output"] = _run_folder(arguments["data"])
+            if output is None and hasattr(module, "FOLDER"):
+                output = _run_folder(arguments["data"], f"-{module.FOLDER}")
             if name in PIPES and output is None:
                 arguments["output"] = "-"
             inputs = {p: _value(_annotation(a)[1], arguments[p], name) for p, a in given.items() if p in arguments}
@@ -182,9 +184,9 @@ def _rest(arguments: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in arguments.items() if inputs.get(k) is None}
 
 
-def _run_folder(data: str) -> Path:
+def _run_folder(data: str, what: str = "") -> Path:
     stem = Path(data).name.split(".")[0] or "run"
-    return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{stem}{what}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _told(model: Any, output: Any, as_json: bool) -> None:
