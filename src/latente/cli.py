@@ -33,7 +33,20 @@ app = typer.Typer(
 )
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
-    *("demo", "fit", "resume", "info", "evaluate", "map", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
+    *(
+        "demo",
+        "fit",
+        "resume",
+        "info",
+        "evaluate",
+        "map",
+        "encode",
+        "decode",
+        "reconstruct",
+        "denoise",
+        "impute",
+        "sample",
+    ),
     *(
         "interpolate",
         "recommend",

@@ -27,7 +27,7 @@ JUDGED, NEAR = 2000, 10
 # Outliers that are listed.
 LISTED = 20
 PICTURES = (".png", ".pdf", ".svg")
-TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".npy", ".npz", ".json")
+TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".json")
 OWN = ("label", "cluster", "anomaly")
 
 
@@ -61,7 +61,9 @@ class Landscape:
     seed: int
 
     def __repr__(self) -> str:
-        return f"Landscape({len(self.points):,} rows, {len(self.clusters)} clusters, {int(self.outlier.sum())} outliers)"
+        return (
+            f"Landscape({len(self.points):,} rows, {len(self.clusters)} clusters, {int(self.outlier.sum())} outliers)"
+        )
 
     def __len__(self) -> int:
         return len(self.points)

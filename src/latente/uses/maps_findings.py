@@ -23,6 +23,8 @@ DENSE = 5
 LOOSE = 0.4
 # By how many standard deviations a group must differ in a column for it to be said; how many columns are said.
 DIFFERS, SAID = 0.3, 3
+# From which share of a group's texts on a word is one of its own.
+COMMON = 0.1
 # Shares of variance along an axis from which a column is said to vary along it; the rows that say so.
 VARIES, ENOUGH = 0.05, 20_000
 
@@ -172,7 +174,7 @@ def _often(has: Any, words: list[str], rows: np.ndarray) -> list[tuple[float, st
         return []
     shares, whole = (np.asarray(m.mean(0)).ravel() for m in (has[rows], has))
     gain = (shares - whole) / np.sqrt(np.maximum(whole * (1 - whole), 0.01))
-    gain[shares * len(rows) < 3] = 0
+    gain[(shares * len(rows) < 3) | (shares < COMMON)] = 0
     best = [j for j in np.argsort(-gain, kind="stable")[:SAID] if gain[j] >= DIFFERS]
     said = "“{}” in {:.0f} % (all: {:.0f} %)"
     return [(float(gain[j]), words[j], said.format(words[j], 100 * shares[j], 100 * whole[j])) for j in best]

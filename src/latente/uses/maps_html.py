@@ -46,7 +46,9 @@ def page(found: "Landscape") -> bytes:
             for c in found.clusters
         ],
         "loose": int((found.cluster < 0).sum()),
-        "trends": [{"axis": t.axis, "direction": t.direction, "words": [w for *_, w in t.columns]} for t in found.trends],
+        "trends": [
+            {"axis": t.axis, "direction": t.direction, "words": [w for *_, w in t.columns]} for t in found.trends
+        ],
         "measure": found.measure,
         "figures": {k: v for k, v in found.figures.items() if isinstance(v, float)},
         "palette": PALETTE,
@@ -76,7 +78,7 @@ def _rows(found: "Landscape") -> np.ndarray:
     if n <= ROWS:
         return np.arange(n)
     some = np.random.default_rng(found.seed).choice(n, ROWS, replace=False)
-    kept = [some, found.strangest[:10_000], [c.medoid for c in found.clusters]]
+    kept = [some, found.strangest[:10_000], np.array([c.medoid for c in found.clusters], int)]
     return np.unique(np.concatenate(kept)).astype(np.int64)
 
 

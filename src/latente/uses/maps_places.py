@@ -13,6 +13,8 @@ from ..estimator import Autoencoder
 from ..kinds.base import Kind, infer
 from ..kinds.counted import Counted
 from ..kinds.image import as_pictures
+from ..kinds.histories import is_histories
+from ..kinds.music import Music, tunes_of
 from ..kinds.pictures import Pictures
 from ..kinds.sequences import Sequences
 from ..kinds.series import Series
@@ -24,7 +26,7 @@ from ..model.dists.tokens import PAD
 from ..parts import find
 from ..training import baseline
 from .learned.anomaly import Detector
-from .rows import Loaded, places
+from .rows import Loaded
 
 WAYS = ("map", "latent", "pca")
 # Draws from q(z|x) for the anomaly score of a row.
@@ -65,7 +67,7 @@ def placed(
     raw = loaded.raw
     if model is None and by == "pca":
         name = infer(raw) if kind == "auto" else kind
-        schema = find("kind", name)().learn(raw)  # type: ignore[attr-defined]
+        schema = find("kind", name)().learn(raw)
         data = schema.to_batch(schema.taken(raw))
         likelihood = schema.build(schema.nets, dim).likelihood
         points, scores, residual, k = _principal(schema, data, likelihood, dim, seed)
@@ -96,9 +98,7 @@ def _fits(ae: Autoencoder, by: str, dim: int) -> None:
         )
 
 
-def _fitted(
-    raw: Any, by: str, dim: int, kind: str, time_limit: float | None, seed: int, quiet: bool
-) -> Autoencoder:
+def _fitted(raw: Any, by: str, dim: int, kind: str, time_limit: float | None, seed: int, quiet: bool) -> Autoencoder:
     """A model for these rows: one with a map beside it, or one whose latent space is the map."""
     more: dict[str, Any] = {"kind": kind, "time_limit": time_limit, "random_state": seed, "verbose": not quiet}
     if by == "latent":
@@ -112,9 +112,7 @@ def _mapped(ae: Autoencoder, data: Any, dim: int, seed: int, quiet: bool) -> Any
 
     if isinstance(ae.use_, Mapped):
         if ae.use_.dim != dim:
-            raise ConfigError(
-                f"the model's map has {ae.use_.dim} dimensions, not {dim}", hint=f"--dim {ae.use_.dim}"
-            )
+            raise ConfigError(f"the model's map has {ae.use_.dim} dimensions, not {dim}", hint=f"--dim {ae.use_.dim}")
         return ae.use_
     from ..training.progress import printer
 
@@ -144,9 +142,7 @@ def _principal(
         k = max(dim, min(COMPONENTS, x.shape[1] // 2))
         found = baseline.of(x, k, seed)
         if len(found.components) < dim:
-            raise DataError(
-                f"a row has {x.shape[1]} number(s), too few for a map of {dim} dimensions", hint="--by map"
-            )
+            raise DataError(f"a row has {x.shape[1]} number(s), too few for a map of {dim} dimensions", hint="--by map")
         scores, residual = [], []
         for start in range(0, n, BLOCK):
             part = features(data.rows(slice(start, start + BLOCK)))
@@ -203,8 +199,10 @@ def known(loaded: Loaded, ground: Ground) -> tuple[pd.DataFrame, np.ndarray | No
             labels = np.asarray(labels)[first]
     elif schema.sparse:
         frame = _of_counts(schema.taken(raw))
+    elif isinstance(schema, Music):
+        frame = _of_tunes(schema, raw)
     else:
-        frame = pd.DataFrame() if ground.model is None else places(ground.model, raw)
+        frame = pd.DataFrame()
     if len(frame) != n:
         frame = pd.DataFrame(index=range(n))
     if labels is not None and len(labels) != n:
@@ -263,7 +261,21 @@ def _of_counts(raw: Counted) -> pd.DataFrame:
     mean = np.asarray(logs.mean(0)).ravel()
     spread = np.asarray(logs.multiply(logs).mean(0)).ravel() - mean**2
     for j in np.argsort(-spread, kind="stable")[:COUNTED]:
-        name = raw.names[j] if raw.names else f"c{j}"
-        if name not in frame:
-            frame[name] = logs[:, [j]].toarray().ravel()
+        name = str(raw.names[j] if raw.names else f"c{j}")
+        column = logs[:, [j]].toarray().ravel()
+        if is_histories(raw) and name not in frame:
+            frame[name] = np.where(column > 0, "taken", "not")
+        elif not is_histories(raw) and f"{name} (log)" not in frame:
+            frame[f"{name} (log)"] = column  # log(1 + counts per 10,000), as cells are usually shown
+    return frame
+
+
+def _of_tunes(schema: Music, raw: Any) -> pd.DataFrame:
+    """Of each window its tune, where it begins, and how high, wide and busy it is."""
+    tune, step = schema.where(raw)
+    pitches = [window.pitch for _, window in schema.windows(tunes_of(raw))]
+    frame = pd.DataFrame({"tune": tune, "first step": step})
+    frame["pitch (mean)"] = [p.mean() if len(p) else np.nan for p in pitches]
+    frame["pitch (range)"] = [float(np.ptp(p)) if len(p) else np.nan for p in pitches]
+    frame["notes"] = [len(p) for p in pitches]
     return frame

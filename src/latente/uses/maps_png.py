@@ -32,13 +32,16 @@ def picture(found: "Landscape", form: str = "png") -> bytes:
 
     deep = found.points.shape[1] == 3
     figure = Figure(figsize=(11, 8), layout="constrained", facecolor="white")
-    turned = None if deep else _turned(found)
-    grid = figure.add_gridspec(1 + (turned is not None), 1, height_ratios=[16, 1][: 1 + (turned is not None)])
+    turned = _turned(found)
+    below = deep or turned is not None
+    grid = figure.add_gridspec(1 + below, 1, height_ratios=[16, 2 if deep else 1][: 1 + below])
     axes: Any = figure.add_subplot(grid[0], projection="3d" if deep else None)
     _points(found, axes, deep)
     if not deep:
         _names(found, axes)
-    if turned is not None:
+    if deep:
+        _listed(found, figure.add_subplot(grid[1]))
+    elif turned is not None:
         _arrow(turned, figure.add_subplot(grid[1]))
     _frame(found, axes, deep)
     held = io.BytesIO()
@@ -51,6 +54,9 @@ def picture(found: "Landscape", form: str = "png") -> bytes:
 
 def _points(found: "Landscape", axes: Any, deep: bool) -> None:
     """Points in their colours, legend or scale, and rings."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     n, field = len(found), found.coloured_by
     size, alpha = float(np.clip(20_000 / n, 2.0, 26.0)), float(np.clip(6_000 / n, 0.35, 0.9))
     look = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": True}
@@ -62,10 +68,10 @@ def _points(found: "Landscape", axes: Any, deep: bool) -> None:
         there = ~np.isnan(values)
         low, high = np.percentile(values[there], ENDS) if there.any() else (0.0, 1.0)
         axes.scatter(*at[:, ~there], color=GREY, **look)
-        scale = {"cmap": SCALE, "vmin": low, "vmax": high if high > low else low + 1}
-        drawn = axes.scatter(*at[:, there], c=values[there], **scale, **look)
-        bar = axes.figure.colorbar(drawn, ax=axes, shrink=0.7, aspect=30, pad=0.02, extend="both")
-        bar.solids.set_alpha(1)
+        high = high if high > low else low + 1
+        axes.scatter(*at[:, there], c=values[there], cmap=SCALE, vmin=low, vmax=high, **look)
+        plain = ScalarMappable(Normalize(low, high), SCALE)
+        bar = axes.figure.colorbar(plain, ax=axes, shrink=0.7, aspect=30, pad=0.02, extend="both")
         bar.set_label(_plain(field.name))
         bar.outline.set_visible(False)
         if field.sort == "date":
@@ -183,11 +189,20 @@ def _arrow(trend: "Trend", axes: Any) -> None:
     axes.text(0.07, 0.5, _plain("along the arrow: " + trend.words, 150), va="center", fontsize=8, color=INK)
 
 
+def _listed(found: "Landscape", axes: Any) -> None:
+    """What varies along the axes, below a map in space, where lines along them would cross each other."""
+    axes.set_axis_off()
+    axes.set(xlim=(0, 1), ylim=(0, 3))
+    for i, trend in enumerate(t for t in found.trends if t.axis in "xyz"):
+        text = _plain(f"{trend.axis} → {trend.words or 'no column varies along it'}", 150)
+        axes.text(0.02, 2.5 - i, text, va="center", fontsize=8, color=INK)
+
+
 def _frame(found: "Landscape", axes: Any, deep: bool) -> None:
     """Title, and what varies along each axis."""
     words = {t.axis: t.words for t in found.trends}
     for axis in "xyz"[: found.points.shape[1]]:
-        said = words.get(axis) or ""
+        said = "" if deep else words.get(axis) or ""
         getattr(axes, f"set_{axis}label")(_plain(f"{axis} → {said}" if said else axis, 120), fontsize=8, color=INK)
     axes.tick_params(labelsize=7, colors=FAINT, length=2)
     if not deep:
@@ -197,10 +212,15 @@ def _frame(found: "Landscape", axes: Any, deep: bool) -> None:
         for side in ("left", "bottom"):
             axes.spines[side].set_color("#cccccc")
     groups = f"{len(found.clusters)} group{'' if len(found.clusters) == 1 else 's'}"
-    rings = min(RINGS, int(found.outlier.sum()))
     text = f"{found.name}: {len(found):,} rows, {groups}, coloured by {found.coloured_by.name}"
     axes.set_title(_plain(text, 110), loc="left", fontsize=12, color=INK, pad=18)
-    note = f"○ {rings:,} outliers by {found.measure} · near is alike; how far apart groups lie means little"
+    many = int(found.outlier.sum())
+    rings = (
+        f"{many:,} outlier{'' if many == 1 else 's'}"
+        if many <= RINGS
+        else f"the strangest {RINGS} of {many:,} outliers"
+    )
+    note = f"○ {rings} by {found.measure} · near is alike; how far apart groups lie means little"
     draw = axes.text2D if deep else axes.text
     draw(0.0, 1.008, _plain(note, 160), transform=axes.transAxes, fontsize=8, color=FAINT, va="bottom")
 

@@ -20,13 +20,17 @@ def map(
         str, "map (neighbours stay neighbours), latent (a model with so many latents), or pca (no model is trained)"
     ] = "map",
     dim: Annotated[int, "2, or 3 to turn in the page"] = 2,
-    model: Annotated[Any, "a model file or run folder to use, in place of fitting one: new rows on the same map"] = None,
+    model: Annotated[
+        Any, "a model file or run folder to use, in place of fitting one: new rows on the same map"
+    ] = None,
     colour: Annotated[str, "label, cluster, anomaly, a column's name, or auto: label if there is one"] = "auto",
     label_col: Annotated[str | None, "a column to leave out of the model and colour by"] = None,
     kind: Annotated[
         str, "table, image, series, text, music, counts, interactions, or auto: what the data look like"
     ] = "auto",
-    text_col: Annotated[str | None, "texts: the column of a table, or the field of JSON lines, that is the text"] = None,
+    text_col: Annotated[
+        str | None, "texts: the column of a table, or the field of JSON lines, that is the text"
+    ] = None,
     header: Annotated[str, "whether a csv's first row holds names: auto, yes or no"] = "auto",
     time_limit: Annotated[str | None, "end training after this long: 60s, 10m, 1h"] = None,
     seed: Annotated[int, "seed of everything"] = 0,
@@ -40,7 +44,7 @@ def map(
     where that shows more or rows are many; −1 is no group. Outliers are the alarms of a model with a detector, else the
     hundredth of the rows that are the strangest by −log p(x). ρ is Spearman's correlation with an axis, η² the share of
     its variance that lies between levels.
-    Points that are near are alike. How far apart groups lie, how large and how dense they are, means little: docs/maps.md.
+    Points that are near are alike. How far apart groups lie, and how large they are, means little: docs/maps.md.
 
     Raises ConfigError for settings that do not go together, DataError for data that cannot be learned from.
     """
