@@ -202,14 +202,29 @@ def trends(points: np.ndarray, fields: Sequence[Field], seed: int) -> tuple[Tren
         some = np.sort(np.random.default_rng(seed).choice(len(some), ENOUGH, replace=False))
     x = points[some].astype(np.float64)
     usable = [(f, f.values[some]) for f in fields if f.sort != "text"]
-    made = []
+    made, found = [], []
     for axis, name in enumerate("xyz"[: x.shape[1]]):
-        direction = tuple(float(i == axis) for i in range(x.shape[1]))
-        made.append(Trend(name, direction, _along(x[:, axis], usable)))
-    best = max((d for f, v in usable if (d := _steepest(x, f, v)) is not None), default=None, key=lambda d: d[0])
-    if best is not None and best[0] >= VARIES:
-        made.append(Trend("steepest", tuple(map(float, best[1])), _along(x @ best[1], usable)))
+        direction = np.eye(x.shape[1])[axis]
+        columns = _along(x[:, axis], usable)
+        made.append(Trend(name, tuple(map(float, direction)), columns))
+        # An axis may be the steepest itself.
+        found += [(max(_share(x[:, axis], f, v) for f, v in usable), direction)] if columns else []
+    for field, values in usable:
+        direction = _gradient(x, field, values)
+        if direction is not None:
+            found.append((_share(x @ direction, field, values), direction))
+    share, best = max(found, key=lambda f: f[0], default=(0.0, None))
+    if best is not None and share >= VARIES:
+        made.append(Trend("steepest", tuple(map(float, best)), _along(x @ best, usable)))
     return tuple(made)
+
+
+def _share(place: np.ndarray, field: Field, values: np.ndarray) -> float:
+    """The share of variance along a direction that goes with a column: ρ² or η²."""
+    if field.numeric:
+        return _spearman(place, values) ** 2
+    there = values >= 0
+    return _eta(rankdata(place[there]), _few(values[there]))[0]
 
 
 def _along(place: np.ndarray, fields: Sequence[tuple[Field, np.ndarray]]) -> tuple[tuple[str, float, str], ...]:
@@ -257,9 +272,9 @@ def _eta(place: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarray]:
     return max(0.0, 1 - within * (n - 1) / (n - k)), np.where(counts > 2, means, np.nan)
 
 
-def _steepest(x: np.ndarray, field: Field, values: np.ndarray) -> tuple[float, Any] | None:
-    """(share of variance, unit vector) of the direction along which a column varies most: of numbers the gradient of
-    their ranks, of categories the first discriminant.
+def _gradient(x: np.ndarray, field: Field, values: np.ndarray) -> np.ndarray | None:
+    """The direction along which a column varies most, a unit vector: of numbers the gradient of their ranks, of
+    categories the first discriminant.
     """
     there = ~np.isnan(values) if field.numeric else values >= 0
     if there.sum() < 10:
@@ -269,26 +284,19 @@ def _steepest(x: np.ndarray, field: Field, values: np.ndarray) -> tuple[float, A
     some = some / scale
     if field.numeric:
         ranks = rankdata(values[there])
-        if ranks.std() == 0:
-            return None
-        target = (ranks - ranks.mean()) / ranks.std()
-        slope = np.linalg.lstsq(some, target, rcond=None)[0]
-        share = 1 - np.square(target - some @ slope).mean()
-        direction = slope / scale
+        direction = np.linalg.lstsq(some, ranks - ranks.mean(), rcond=None)[0] / scale
     else:
         codes = _few(values[there])
-        values_, vectors = np.linalg.eigh(np.cov(some.T) + 1e-9 * np.eye(x.shape[1]))
-        white = vectors / np.sqrt(np.maximum(values_, 1e-9))
-        spread = some @ white
         counts = np.bincount(codes)
-        with np.errstate(invalid="ignore"):
-            means = np.stack([np.bincount(codes, spread[:, i]) / counts for i in range(x.shape[1])], 1)
-        means = np.nan_to_num(means)
-        between = (means * (counts / counts.sum())[:, None]).T @ means
+        variances, vectors = np.linalg.eigh(np.cov(some.T))
+        white = vectors / np.sqrt(np.maximum(variances, 1e-9))
+        spread = some @ white
+        sums = np.stack([np.bincount(codes, spread[:, i]) for i in range(x.shape[1])], 1)
+        means = sums / np.maximum(counts, 1)[:, None]
+        between = (means * counts[:, None]).T @ means
         direction = white @ np.linalg.eigh(between)[1][:, -1] / scale
-        share = _eta(x[there] @ direction, codes)[0]
     length = np.linalg.norm(direction)
-    if length == 0:
+    if length < 1e-12:
         return None
-    direction = direction / length
-    return float(share), direction if direction[np.abs(direction).argmax()] > 0 else -direction
+    # Of the two ways along a line the one that goes up, or right.
+    return np.asarray(direction / length * np.sign(direction[np.abs(direction).argmax()]))

@@ -12,8 +12,8 @@ from ..errors import ConfigError, DataError
 from ..estimator import Autoencoder
 from ..kinds.base import Kind, infer
 from ..kinds.counted import Counted
-from ..kinds.image import as_pictures
 from ..kinds.histories import is_histories
+from ..kinds.image import as_pictures
 from ..kinds.music import Music, tunes_of
 from ..kinds.pictures import Pictures
 from ..kinds.sequences import Sequences
@@ -70,8 +70,8 @@ def placed(
         schema = find("kind", name)().learn(raw)
         data = schema.to_batch(schema.taken(raw))
         likelihood = schema.build(schema.nets, dim).likelihood
-        points, scores, residual, k = _principal(schema, data, likelihood, dim, seed)
-        return Ground(points, scores, residual, f"squared distance from the first {k} principal components", schema)
+        points, scores, distance, k = _principal(schema, data, likelihood, dim, seed)
+        return Ground(points, scores, distance, f"squared Mahalanobis distance by {k} principal components", schema)
     if model is not None:
         ae = model
         _fits(ae, by, dim)
@@ -122,7 +122,9 @@ def _mapped(ae: Autoencoder, data: Any, dim: int, seed: int, quiet: bool) -> Any
 def _principal(
     schema: Kind, data: Batch, likelihood: Any, dim: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """(first `dim` scores, more scores, squared residual, how many more) of the principal components of features."""
+    """(first `dim` scores, more scores, squared Mahalanobis distance, how many more) of the principal components of
+    features; as in probabilistic PCA, all that they leave out is of one variance.
+    """
     if not schema.pca:
         raise ConfigError(f"principal components say little of data of kind {schema.name!r}", hint="--by map")
     if len(data) < 3:
@@ -148,8 +150,12 @@ def _principal(
             part = features(data.rows(slice(start, start + BLOCK)))
             scores.append((part - found.mean) @ found.components.T)
             residual.append(np.square(found.residual(part)).sum(1))
-    whole = np.concatenate(scores).astype(np.float64)
-    return whole[:, :dim], whole, np.concatenate(residual).astype(np.float64), len(found.components)
+    whole, rest = np.concatenate(scores).astype(np.float64), np.concatenate(residual).astype(np.float64)
+    # Not the residual alone: a row that is far enough from all others has a component to itself.
+    left = x.shape[1] - len(found.components)
+    strange = (np.square(whole) / np.maximum(whole.var(0), 1e-12)).sum(1)
+    strange += rest * left / max(rest.mean(), 1e-12)
+    return whole[:, :dim], whole, strange, len(found.components)
 
 
 def strangeness(ae: Autoencoder, data: Any, seed: int) -> tuple[np.ndarray, np.ndarray | None, str]:
