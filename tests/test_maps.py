@@ -143,6 +143,7 @@ def test_figures_are_json_and_say_how_far_the_map_can_be_trusted(mapped):
     # Of three groups PCA tells two apart: its second component is a column of noise, which is as wide.
     assert 0.5 < figures["neighbours_of_one_label"] < 0.95
     assert figures["neighbours_of_one_label_by_chance"] == pytest.approx(1 / 3, abs=0.01)
+    assert figures["outliers"][0]["cells"]["d"] == "40"
     assert {"rows", "clusters", "trends", "outliers", "in_no_cluster"} <= set(figures)
     assert "clusters: 3" in str(mapped)
 
@@ -196,6 +197,16 @@ def test_a_neighbour_map_is_learned_beside_a_model_and_kept_with_one(blobs):
     assert beside.points.shape == (300, 2)
     assert np.isfinite(beside.points).all()
     assert set(at) == {0, 1, 2}
+
+
+def test_pictures_of_another_size_are_brought_to_the_models(dots, tmp_path):
+    model = lt.Autoencoder("ae", dim=2, steps=20, random_state=0).fit(dots)
+    lt.write(np.repeat(np.repeat(dots[:20], 2, 1), 2, 2), tmp_path / "large")
+    with pytest.warns(lt.DataWarning, match="scaled to 8 × 8"):
+        found = lt.map(tmp_path / "large", by="latent", model=model, quiet=True)
+    assert len(found) == 20
+    assert found.name == "large"
+    assert found.measure == "−log p(x|z) in nats"
 
 
 @pytest.mark.parametrize("kind", ["text", "series", "counts", "image"])

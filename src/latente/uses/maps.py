@@ -13,12 +13,12 @@ from sklearn.neighbors import NearestNeighbors
 from .. import parts
 from ..atomic import atomic_folder, atomic_write
 from ..errors import ConfigError
-from ..estimator import Autoencoder
+from ..estimator import Autoencoder, read_noted
 from ..kinds.writing import write
 from . import maps_findings as findings
 from . import maps_places as ground
 from .maps_fields import Field, cluster_field, field_of, fields_of
-from .rows import Loaded
+from .rows import Loaded, load
 
 # The share of rows that are outliers where no detector says which are.
 OUTLIERS = 0.01
@@ -144,7 +144,7 @@ class Landscape:
         found["outlier_count"] = int(self.outlier.sum())
         found["outliers"] = [
             {"row": int(r), "anomaly": round(float(self.anomaly[r]), 4), "cluster": int(self.cluster[r])}
-            | {f.name: f.said(r) for f in ([self.label] if self.label else []) + list(self.fields[:8])}
+            | {"cells": {f.name: f.said(r) for f in ([self.label] if self.label else []) + list(self.fields[:8])}}
             for r in self.strangest[:LISTED]
         ]
         return found
@@ -189,7 +189,7 @@ class Landscape:
         lines += ["", "trends:", *(f"  {t.axis}  {t.words or 'no column varies along it'}" for t in self.trends)]
         lines += ["", f"outliers: {figures['outlier_count']:,}, by {self.measure}"]
         for one in figures["outliers"][:10]:
-            rest = " · ".join(f"{k} {v}" for k, v in list(one.items())[3:] if v != "")
+            rest = " · ".join(f"{k} {v}" for k, v in one["cells"].items() if v != "")
             rest = rest if len(rest) <= 100 else rest[:99] + "…"
             lines.append(f"  row {one['row']}  {one['anomaly']:.4g}  {rest}".rstrip())
         return "\n".join(lines)
@@ -229,6 +229,22 @@ def checked(place: Path, text: str = "") -> None:
         raise ConfigError(f"{place.name!r} cannot hold a map", hint=f"a folder, a name without an ending, or {known}")
     if not ending and place.is_dir() and any(place.iterdir()):
         raise ConfigError(f"the folder {text or place} is not empty", hint="name a new folder, or empty this one")
+
+
+def loaded_for(
+    data: Any, ae: Autoencoder | None, kind: str, label_col: str | None, text_col: str | None, header: str
+) -> Loaded:
+    """Rows in memory, their labels apart; for a model in the form that it knows: pictures of its size, its layer."""
+    how: dict[str, Any] = {"label_col": label_col, "stream": "no", "text_col": text_col, "header": header}
+    if ae is None:
+        return load(data, kind, **how)
+    kind = ae.schema_.name
+    if not isinstance(data, (str, Path)) or (kind == "text" and label_col is not None):
+        return load(data, kind, **how)
+    asked = ae.schema_.read_options | ({} if text_col is None else {"text_col": text_col})
+    raw = read_noted(data, kind, "no", header=header, **asked)
+    name, path = Path(data).name.split(".")[0] or "data", str(Path(data).absolute())
+    return replace(load(raw, kind, label_col=label_col), name=name, path=path)
 
 
 def coloured_early(loaded: Loaded, colour: str) -> None:

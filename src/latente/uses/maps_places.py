@@ -28,9 +28,8 @@ from ..training import baseline
 from .learned.anomaly import Detector
 from .rows import Loaded
 
-WAYS = ("map", "latent", "pca")
-# Draws from q(z|x) for the anomaly score of a row.
-DRAWS = 8
+# Draws from q(z|x) for the anomaly score of a row; of texts and tunes, which take a walk of all tokens each.
+DRAWS, WALKS = 8, 2
 # Principal components that groups are looked for among; rows that go through the features at once.
 COMPONENTS, BLOCK = 16, 4096
 # Columns of counts that are shown, those that vary most.
@@ -166,7 +165,8 @@ def strangeness(ae: Autoencoder, data: Any, seed: int) -> tuple[np.ndarray, np.n
         found = detection.detect(ae.use_, ae, data)
         if isinstance(found, detection.Alarms):
             return np.asarray(found.scored.score, np.float64), found.found, "score of the model's detector"
-    scores = -ae.score_samples(data, samples=DRAWS, random_state=seed).astype(np.float64)
+    draws = WALKS if isinstance(ae.schema_, Sequences) else DRAWS
+    scores = -ae.score_samples(data, samples=draws, random_state=seed).astype(np.float64)
     what = "−log p(x)" if ae.model_.encode(next(iter(ae.batches(data)))).has_density else "−log p(x|z)"
     if isinstance(ae.schema_, Sequences) or ae.schema_.sparse:
         # A long row is less probable than a short one, and not stranger.

@@ -51,19 +51,15 @@ def map(
     from pathlib import Path
 
     from ..estimator import load
-    from ..uses import maps, rows
+    from ..uses import maps
     from .fit import seconds
 
     _checked(by, dim)
     ae = load(model) if isinstance(model, (str, Path)) else model
     if ae is not None:
         ae._require_fitted()
-        options = {k: v for k, v in ae.schema_.read_options.items() if k in ("header", "layer")}
-        kind, options = ae.schema_.name, {"header": header, **options}
-    else:
-        options = {"header": header}
-    loaded = rows.load(data, kind, label_col=label_col, stream="no", text_col=text_col, **options)
-    kind = "text" if text_col is not None else kind
+    kind = "text" if text_col is not None and kind == "auto" else kind
+    loaded = maps.loaded_for(data, ae, kind, label_col, text_col, header)
     maps.coloured_early(loaded, colour)
     return maps.landscape(loaded, by, dim, ae, colour, kind, seconds(time_limit), seed, quiet)
 
