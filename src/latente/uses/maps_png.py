@@ -58,7 +58,7 @@ def _points(found: "Landscape", axes: Any, deep: bool) -> None:
     from matplotlib.colors import Normalize
 
     n, field = len(found), found.coloured_by
-    size, alpha = float(np.clip(20_000 / n, 2.0, 26.0)), float(np.clip(6_000 / n, 0.35, 0.9))
+    size, alpha = float(np.clip(40_000 / n, 2.5, 26.0)), float(np.clip(12_000 / n, 0.45, 0.9))
     look = {"s": size, "alpha": alpha, "linewidths": 0, "rasterized": True}
     # In an order that is no class's, so that none lies on top of all others.
     order = np.random.default_rng(0).permutation(n)
