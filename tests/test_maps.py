@@ -187,7 +187,7 @@ def test_the_alarms_of_a_models_detector_are_the_outliers(blobs):
 def test_a_neighbour_map_is_learned_beside_a_model_and_kept_with_one(blobs):
     pytest.importorskip("latente.uses.learned.map")
     frame, at = blobs
-    found = lt.map(frame, time_limit="20s", quiet=True)
+    found = lt.map(frame, time_limit="8s", quiet=True)
     assert found.points.shape == (300, 2)
     again = lt.map(frame[:40], model=found.model, quiet=True)
     assert np.allclose(again.points, found.points[:40], atol=1e-4)
