@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import sys
-import time
 import typing
 import warnings
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import typer
 
 from . import __version__, verbs
 from .errors import ConfigError, LatenteError
-from .verbs import CODES, DATA, HISTORY, MODEL, ROW, RUN, STREAM, Mark
+from .verbs import CODES, DATA, HISTORY, MODEL, ROW, RUN, STREAM, Mark, new_place
 
 app = typer.Typer(
     name="latente",
@@ -33,7 +32,20 @@ app = typer.Typer(
 )
 # In the order in which a user meets them, not in the alphabet's.
 ORDER = (
-    *("demo", "fit", "resume", "info", "evaluate", "encode", "decode", "reconstruct", "denoise", "impute", "sample"),
+    *(
+        "demo",
+        "fit",
+        "resume",
+        "info",
+        "evaluate",
+        "map",
+        "encode",
+        "decode",
+        "reconstruct",
+        "denoise",
+        "impute",
+        "sample",
+    ),
     *(
         "interpolate",
         "finetune",
@@ -87,7 +99,7 @@ def _command(name: str) -> Callable[..., None]:
         output = arguments.get("output") if name in OWN_OUTPUT else arguments.pop("output", None)
         with _Manners():
             if name == "fit" and output is None:
-                arguments["output"] = _run_folder(arguments["data"])
+                arguments["output"] = new_place(arguments["data"])
             if output is None and hasattr(module, "place"):
                 output = module.place(**arguments)
             if name in PIPES and output is None:
@@ -184,11 +196,6 @@ def _value(mark: Any, text: Any, verb: str) -> Any:
 
 def _rest(arguments: dict[str, Any], inputs: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in arguments.items() if inputs.get(k) is None}
-
-
-def _run_folder(data: str) -> Path:
-    stem = Path(data).name.split(".")[0] or "run"
-    return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def _told(model: Any, output: Any, as_json: bool) -> None:

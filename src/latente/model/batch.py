@@ -39,17 +39,12 @@ class Batch:
 
 
 def both(a: Batch, b: Batch) -> Batch:
-    """The rows of `a`, then those of `b`, without what is given of them."""
+    """The rows of `a`, then those of `b`; what is given of them where both say it."""
     masks = None
     if a.observed is not None or b.observed is not None:
-        seen = [sparse.dense(r.x) for r in (a, b)]
-        masks = torch.cat(
-            [
-                torch.ones_like(x, dtype=torch.bool) if r.observed is None else r.observed
-                for x, r in zip(seen, (a, b), strict=True)
-            ]
-        )
-    return Batch(sparse.joined([a.x, b.x]), masks)
+        masks = torch.cat([_mask(a), _mask(b)])
+    context = None if a.context is None or b.context is None else torch.cat([a.context, b.context])
+    return Batch(sparse.joined([a.x, b.x]), masks, context)
 
 
 def _mask(rows: Batch) -> Tensor:

@@ -11,9 +11,8 @@ from ..errors import ConfigError
 from ..estimator import Autoencoder, _seed
 from ..kinds.sequences import Sequences
 from ..kinds.sources import Source
-from ..model import sparse
 from ..model.annealing import STARTS, annealed, schedule
-from ..model.batch import Batch
+from ..model.batch import Batch, both
 from ..model.dists.base import as_mask
 from ..model.estimates import Bounds, bounds, mutual_information
 from ..model.ladder import Ladder
@@ -193,16 +192,10 @@ class Few:
 
     def add(self, batch: Batch) -> None:
         """Look at some more rows."""
-        joined = _joined(self.batch, batch) if len(self.keys) else batch
+        joined = both(self.batch, batch) if len(self.keys) else batch
         keys = torch.cat([self.keys, torch.rand(len(batch), generator=self.generator)])
         kept = keys.argsort()[: self.size].sort().values
         self.keys, self.batch = keys[kept], joined.rows(kept)
-
-
-def _joined(a: Batch, b: Batch) -> Batch:
-    masks = None if a.observed is None and b.observed is None else torch.cat([as_mask(a), as_mask(b)])
-    context = None if a.context is None or b.context is None else torch.cat([a.context, b.context])
-    return Batch(sparse.joined([a.x, b.x]), masks, context)
 
 
 def _require(ae: Autoencoder, samples: int, ais: int, steps: int, start: str, rate_distortion: bool) -> None:

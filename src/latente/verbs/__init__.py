@@ -5,7 +5,9 @@ line reads from a file; `Annotated[T, "words"]` is an option and its help.
 """
 
 import pkgutil
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,12 @@ CODES = Mark("CODES", "a table of codes, as encode writes it")
 STREAM = Mark("STREAM", "what compress wrote, or - for stdin")
 HISTORY = Mark("HISTORY", "a file of users and items, or items with commas between them")
 ROW = Mark("ROW", "a file's first row, picture or tune, FILE:N for its row N (from 0), or a text itself")
+
+
+def new_place(data: str, what: str = "", ending: str = "") -> Path:
+    """Where what is made of data goes unless told otherwise: runs/NAME[-WHAT]-TIME."""
+    stem = Path(data).name.split(".")[0] or "run"
+    return Path("runs") / f"{stem}{what and f'-{what}'}-{time.strftime('%Y%m%d-%H%M%S')}{ending}"
 
 
 def names() -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from . import DATA, MODEL
+from . import DATA, MODEL, new_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,11 +74,7 @@ def _asked(options: dict[str, Any]) -> dict[str, Any]:
 
 def place(data: str, target: str, **_: Any) -> "Path":
     """Where the model goes unless told otherwise."""
-    import time
-    from pathlib import Path
-
-    stem = Path(data).name.split(".")[0] or "model"
-    return Path("runs") / f"{stem}-{target}-{time.strftime('%Y%m%d-%H%M%S')}.safetensors"
+    return new_place(data, target, ".safetensors")
 
 
 def ready(place: "Path", **_: Any) -> None:

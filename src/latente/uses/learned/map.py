@@ -136,7 +136,7 @@ class Mapped(Learned):
         return torch.cat([self.net.up(part) for part in z.split(2 * BLOCK)]).numpy() * self.scale + self.mean
 
 
-def learned_on(ae: "Autoencoder", data: Any, dim: int, seed: int, report: Any = None, quiet: bool = True) -> Mapped:
+def learned_on(ae: "Autoencoder", data: Any, dim: int, seed: int, quiet: bool = True) -> Mapped:
     """A map for a model that is fitted already, of these rows."""
     codes = ae.transform(data)
     return Map(dim=dim).drawn(codes[evenly(len(codes), MOST)], seed, quiet=quiet)
