@@ -29,6 +29,11 @@ from latente.verbs.fit import _setting
 WIDTHS = [1000, 1000, 1000]
 # Steps of pretraining and of tuning, for so many labels; of 100 epochs and more, at which both had come to rest.
 STEPS = {10_000: (6_000, 4_000), 1_000: (4_000, 2_000), 100: (3_000, 1_000)}
+CORRUPTION: dict[str, dict[str, Any]] = {
+    "joint": {"part": "masking", "share": 0.75},
+    "stacked": {"part": "masking", "share": 0.5},
+    "bent": {"part": "deform"},
+}
 TUNING = {"dropout": 0.5, "smoothing": 0.1, "weight_decay": 0.05}
 
 
@@ -80,7 +85,7 @@ def deep(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 settings = {
                     "kind.likelihood": "bernoulli",
                     "nets": {"part": "mlp", "widths": WIDTHS, "activation": "relu"},
-                    "corruption": {"part": "masking", "share": 0.75 if way != "stacked" else 0.5},
+                    "corruption": CORRUPTION.get(way, CORRUPTION["joint"]),
                     "train.steps": before if way != "stacked" else before // 2,
                     "train.validation": 0.0,
                     "train.batch_size": min(128, number),
@@ -111,6 +116,92 @@ def deep(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if "random" in errors:
             scratch[f"error_{number}"] = round(float(np.mean(errors["random"])), 3)
     return figures, {"scratch": scratch}
+
+
+def semi(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """100 labels, all other training pictures without; with the VAE's term in the loss, and without it."""
+    x, y, new, new_y = pictures(args)
+    ways: dict[str, list[float]] = {}
+    for seed in range(args.seeds or 3):
+        known = np.full(len(y), np.nan)
+        place = drawn(y, 100, seed)
+        known[place] = y[place]
+        for way, weight in (("semi", 2.0), ("without VAE", 0.0)):
+            start = cpu_seconds()
+            made = lt.LatentClassifier(
+                method="semi",
+                kind="image",
+                settings={"kind.likelihood": "bernoulli"},
+                tuning={"weight": weight, **({"steps": 30} if args.quick else {})},
+                calibrate=False,
+                random_state=seed,
+            ).fit(x, known)
+            cost = cpu_seconds() - start
+            error = 100 * float((made.predict(new) != new_y).mean())
+            ways.setdefault(way, []).append(error)
+            ways.setdefault(f"{way}, CPU s", []).append(cost)
+            found = lt.evaluate(made.autoencoder_, new[:1000], samples=1, quiet=True)
+            print(f"draw {seed}, {way}: {error:.2f} %, {cost:.0f} CPU s, −ELBO {found['neg_elbo']:.1f}", flush=True)
+    mean = {name: shown(f"100 labels, {name}", v, "") for name, v in ways.items()}
+    return {"semi100_error": mean["semi"], "semi100_without_vae": mean["without VAE"],
+            "semi100_cpu_s": mean["semi, CPU s"]}, {}  # fmt: skip
+
+
+def frozen(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Codes that no label has changed, and 50 principal components, by the same graph and the same linear head."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegressionCV
+
+    x, y, new, new_y = pictures(args)
+    n = len(x)
+    ways: dict[str, list[float]] = {}
+    for seed in range(args.seeds or 3):
+        start = cpu_seconds()
+        ae = lt.Autoencoder("invariant", random_state=seed, settings={"train.validation": 0.02},
+                            steps=30 if args.quick else None).fit(x)  # fmt: skip
+        spaces = {"codes": np.concatenate([ae.transform(x), ae.transform(new)])}
+        ways.setdefault("CPU s of the codes", []).append(cpu_seconds() - start)
+        if seed == 0:
+            flat = np.concatenate([x, new]).reshape(n + len(new), -1).astype(np.float32) / 255
+            pca = PCA(50, random_state=0).fit(flat[:n]).transform(flat).astype(np.float32)
+        spaces["pca"] = pca
+        place = drawn(y, 100, seed)
+        known = np.full(n + len(new), None, dtype=object)
+        known[place] = y[place].tolist()
+        for name, z in spaces.items():
+            for k in (7, 10, 15):
+                said = lt.spread_labels(None, z, known, k=k)[0][n:]
+                ways.setdefault(f"{name}, graph of {k}", []).append(100 * float((said != new_y).mean()))
+            scaled = (z - z[:n].mean(0)) / z[:n].std()
+            head = LogisticRegressionCV(Cs=np.logspace(-4, 3, 15), cv=5, max_iter=2000).fit(scaled[place], y[place])
+            ways.setdefault(f"{name}, linear", []).append(100 * (1 - head.score(scaled[n:], new_y)))
+        print(f"draw {seed}: { ({k: round(v[-1], 2) for k, v in ways.items()}) }", flush=True)
+    mean = {name: shown(f"100 labels, {name}", v, "") for name, v in ways.items()}
+    figures = {"frozen100_graph": mean["codes, graph of 10"], "frozen100_linear": mean["codes, linear"]}
+    best = min(mean[f"pca, graph of {k}"] for k in (7, 10, 15))
+    beside = {"frozen100_graph": mean["pca, graph of 10"], "frozen100_graph_best": best}
+    return figures, {"pca": beside | {"frozen100_linear": mean["pca, linear"]}}
+
+
+def going_on(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A VAE of digits 0 to 4 that goes on with digits 5 to 9: −ELBO on new pictures of both, in nats."""
+    x, y, new, new_y = pictures(args)
+    before, after = x[y < 5], x[y >= 5]
+    tests = {"first": new[new_y < 5], "second": new[new_y >= 5]}
+    ways: dict[str, list[float]] = {}
+    for seed in range(args.seeds or 3):
+        options: dict[str, Any] = {"kind": "image", "random_state": seed, "epochs": 1 if args.quick else 8}
+        first = lt.Autoencoder("vae", settings={"kind.binarize": True}, **options).fit(before)
+        models = {"before": first}
+        for rehearsal in (0.0, 0.5, 1.0):
+            models[f"rehearsal {rehearsal:g}"] = lt.Autoencoder(init=first, rehearsal=rehearsal, **options).fit(after)
+        models["anew on both"] = lt.Autoencoder("vae", settings={"kind.binarize": True}, **options).fit(x)
+        for name, ae in models.items():
+            for part, rows in tests.items():
+                nats = lt.evaluate(ae, rows, samples=1, quiet=True)["neg_elbo"]
+                ways.setdefault(f"{name}, {part} digits", []).append(nats)
+    mean = {name: shown(f"going on: {name}", v, " nats") for name, v in ways.items()}
+    return {"continue": mean}, {}
 
 
 def census(args: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -183,7 +274,7 @@ def main() -> None:
     torch.set_num_threads(1)
     figures: dict[str, Any] = {}
     peers: dict[str, Any] = {}
-    parts = {"mnist": deep, "adult": census}
+    parts = {"mnist": deep, "semi": semi, "frozen": frozen, "adult": census, "continue": going_on}
     for name in args.only.split(","):
         if name in parts:
             found, beside = parts[name](args)

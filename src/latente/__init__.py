@@ -20,6 +20,7 @@ _HOMES = {
     "AnomalyDetector": "uses.detector",
     "LatentClassifier": "uses.supervised",
     "LatentRegressor": "uses.supervised",
+    "spread_labels": "uses.spreading",
     "TabularReport": "uses.tabular_report",
     "tabular_report": "uses.tabular_report",
     "Landscape": "uses.maps",

@@ -155,7 +155,7 @@ class _Run:
             for step in range(config.steps):
                 done = step / config.steps
                 self.model.progress = done
-                self._loss(next(labelled), next(others), done, optimiser).backward()  # type: ignore[no-untyped-call]
+                self._loss(next(labelled), next(others), done, optimiser).backward()
                 optimiser.step(done)
                 optimiser.gradient.zero_()
                 passed(1)
