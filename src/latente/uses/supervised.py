@@ -32,6 +32,18 @@ from .learned.predictor import METHODS, Meaning, Predictor, Predicts
 MOST_CLASSES = 20
 # Dimensions of the code of an autoencoder that is fitted for what comes after it.
 DIM = 64
+# What an autoencoder is fitted with that is to begin nets for labels. Chosen on Adult with 200 labels and MNIST with 100,
+# by training data held out: swapping half of a row's cells .890 AUROC, hiding them .887; bending pictures 9.7 % error,
+# hiding three quarters of them 18.8 %, no pretraining 20.8 %.
+PRETRAINED: dict[str, dict[str, Any]] = {
+    "table": {
+        "corruption": {"part": "swap", "share": 0.5},
+        "nets": {"part": "mlp", "widths": [512, 512], "activation": "relu"},
+        "train.batch_size": 256,
+        "train.unplanned": [20, 1_500],
+    },
+    "image": {"corruption": "deform"},
+}
 # How nets for tables are tuned: in few and small steps, held to where they began. Chosen on Adult with 200 labels, by
 # rows of its training part (AUROC .893; at a rate of 1e-3 .887).
 TABLE = {
@@ -50,7 +62,7 @@ TABLE = {
 class _Latent(BaseEstimator, ABC):
     """What both have in common: pretraining on every row, then learning from those with labels.
 
-    recipe: of the autoencoder; "auto": "pretrained". pretrained: a fitted Autoencoder, or the path of one, in place of
+    recipe: of the autoencoder; "auto": "pretrained" for tables and pictures, else what a fit takes. pretrained: a fitted Autoencoder, or the path of one, in place of
     a fit; False: none, the net begins from random weights. method: "finetune" goes on with the whole encoder and a head
     on it; "frozen" learns a linear head on the codes. "semi" (classes): a semi-supervised VAE, which learns from both
     at once. unfreeze: "all" of the encoder is tuned, its upper half ("partial"), or the "head" alone. early_stopping:
@@ -172,11 +184,14 @@ class _Latent(BaseEstimator, ABC):
             given = load(given)
         if isinstance(given, Autoencoder):
             return self._adapted(given, _together(rows, extra), seed)
-        settings = dict(self.settings or {})
+        together = _together(rows, extra)
+        name = self.kind if isinstance(self.kind, str) and self.kind != "auto" else infer(together)
+        planned = self.recipe == "auto" and name in PRETRAINED
+        settings = {**(PRETRAINED[name] if planned else {}), **(self.settings or {})}
         made = Autoencoder(
-            "pretrained" if self.recipe == "auto" else self.recipe,
+            "pretrained" if planned else self.recipe,
             # What tuning begins with is to know all of a row: no smaller code than this.
-            dim=DIM if self.dim is None and self.recipe == "auto" and "latent.dim" not in settings else self.dim,
+            dim=DIM if self.dim is None and planned and "latent.dim" not in settings else self.dim,
             kind=self.kind,
             settings=settings,
             epochs=self.epochs,
@@ -184,7 +199,7 @@ class _Latent(BaseEstimator, ABC):
             random_state=seed,
             verbose=self.verbose,
         )
-        made.fit(_together(rows, extra))
+        made.fit(together)
         if given is False:
             made.model_ = made._build(seed).eval()  # the schema is learned, and no weight
         return made
