@@ -270,8 +270,11 @@ def _factors(encoder: nn.Module, lowest: float) -> Callable[[str], float]:
 
 def _freeze(net: Headed, unfreeze: str) -> None:
     names = layers(net.encoder)
-    free = {"all": names, "partial": names[len(names) // 2 :], "head": []}[unfreeze]
     modules: dict[str, Any] = dict(net.encoder.named_modules())
+    # What has no matrix, a norm or what stands for gaps, goes with what comes before it.
+    deep = [i for i, n in enumerate(names) if any(p.ndim > 1 for p in modules[n].parameters(recurse=False))]
+    upper = names[deep[len(deep) // 2] :] if deep else names
+    free = {"all": names, "partial": upper, "head": []}[unfreeze]
     for name in names:
         for p in modules[name].parameters(recurse=False):
             p.requires_grad_(name in free)

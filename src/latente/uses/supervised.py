@@ -32,9 +32,9 @@ from .learned.predictor import METHODS, Meaning, Predictor, Predicts
 MOST_CLASSES = 20
 # Dimensions of the code of an autoencoder that is fitted for what comes after it.
 DIM = 64
-# What an autoencoder is fitted with that is to begin nets for labels. Chosen on Adult with 200 labels and MNIST with 100,
-# by training data held out: swapping half of a row's cells .890 AUROC, hiding them .887; bending pictures 9.7 % error,
-# hiding three quarters of them 18.8 %, no pretraining 20.8 %.
+# What an autoencoder is fitted with that is to begin nets for labels. Chosen on Adult with 200 labels and MNIST with
+# 100, by training data held out: swapping half of a row's cells .890 AUROC, hiding them .887; bending pictures 9.7 %
+# error, hiding three quarters of them 18.8 %, no pretraining 20.8 %.
 PRETRAINED: dict[str, dict[str, Any]] = {
     "table": {
         "corruption": {"part": "swap", "share": 0.5},
@@ -62,12 +62,14 @@ TABLE = {
 class _Latent(BaseEstimator, ABC):
     """What both have in common: pretraining on every row, then learning from those with labels.
 
-    recipe: of the autoencoder; "auto": "pretrained" for tables and pictures, else what a fit takes. pretrained: a fitted Autoencoder, or the path of one, in place of
-    a fit; False: none, the net begins from random weights. method: "finetune" goes on with the whole encoder and a head
-    on it; "frozen" learns a linear head on the codes. "semi" (classes): a semi-supervised VAE, which learns from both
-    at once. unfreeze: "all" of the encoder is tuned, its upper half ("partial"), or the "head" alone. early_stopping:
-    a tenth of the labelled rows is held out, and the best look at them is kept. tuning: settings of `Tuning`.
-    dim, kind, settings, epochs (of pretraining), random_state, verbose: see `Autoencoder`.
+    recipe: of the autoencoder; "auto": "pretrained" for tables and pictures, else what a fit takes. pretrained: a
+    fitted Autoencoder, or the path of one, in place of a fit; False: none, the net begins from random weights. method:
+    "finetune" goes on with the whole encoder and a head on it; "frozen" learns a linear head on the codes. "semi"
+    (classes): a semi-supervised VAE, which learns from both at once. unfreeze: "all" of the encoder is tuned, its upper
+    half ("partial"), or the "head" alone. early_stopping: a tenth of the labelled rows is held out, and the best look
+    at them is kept. calibrate: rows are held out in turn to measure how sure it may be, which takes as long again three
+    times. tuning: settings of `Tuning`, of method "semi" those of `Semi`. dim, kind, settings, epochs (of pretraining),
+    random_state, verbose: see `Autoencoder`.
     """
 
     _task: Literal["classes", "numbers"]
@@ -354,7 +356,10 @@ class LatentClassifier(ClassifierMixin, _Latent):
         narrow = values[known]
         if narrow.dtype == object:
             narrow = pd.Series(narrow).infer_objects().to_numpy()
-        check_classification_targets(narrow)
+        try:
+            check_classification_targets(narrow)
+        except ValueError as error:
+            raise DataError(str(error), hint="LatentRegressor predicts numbers") from None
         if narrow.dtype.kind == "f" and (~known).any() and (narrow == np.rint(narrow)).all():
             narrow = narrow.astype(np.int64)
         if narrow.dtype.kind not in "OUSbiuf":

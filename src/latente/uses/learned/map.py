@@ -218,9 +218,8 @@ class _Apart(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         z, kernel, sums = ctx.saved_tensors
         a = (1 / (len(z) * sums))[:, None]
-        kernel.square_()
         # −2 Σ_j q²_ij (a_i + a_j) (z_i − z_j)
-        s = kernel @ torch.cat([z, torch.ones_like(a), a, a * z], 1)
+        s = kernel.square() @ torch.cat([z, torch.ones_like(a), a, a * z], 1)
         d = z.shape[1]
         pulled = a * (s[:, d : d + 1] * z - s[:, :d]) + s[:, d + 1 : d + 2] * z - s[:, d + 2 :]
         return -2 * gradient * pulled
