@@ -2,7 +2,8 @@
 
 --only mnist: three hidden layers of 1,000, tuned alike (dropout, AdamW, averaged weights) from pretrained and from
 random weights, with 10,000, 1,000 and 100 labels: pretrained on the same pictures, all layers together (joint: three
-quarters of the pixels hidden; bent: turned, shifted, bent) and layer by layer (stacked), and on all 60,000 (joint). Intervals are of the paired difference over draws of the labels.
+quarters of the pixels hidden; bent: turned, shifted, bent) and layer by layer (stacked), and on all 60,000 (joint).
+Intervals are of the paired difference over draws of the labels.
 --only semi: 100 labels, the other pictures without: a semi-supervised VAE, and the same without its VAE.
 --only frozen: codes that no label has changed: label spreading on their graph of neighbours, and a linear head; PCA
 with 50 components beside, by the same graph and head.

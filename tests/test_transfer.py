@@ -223,6 +223,5 @@ def test_finetune_says_what_is_wrong_with_a_target(tmp_path):
     cases = [("same", [], 3, "one class"), ("plan", ["--task", "numbers"], 3, "is none"), ("none", [], 2, "no column")]
     for target, more, code, words in cases:
         assert words in run("finetune", "m", "t.csv", "--target", target, *more, cwd=tmp_path, code=code).stderr
-    assert (
-        "no model file" in run("finetune", "m", "t.csv", "--target", "plan", "-o", "x.csv", cwd=tmp_path, code=2).stderr
-    )
+    wrong = run("finetune", "m", "t.csv", "--target", "plan", "-o", "x.csv", cwd=tmp_path, code=2)
+    assert "no model file" in wrong.stderr
