@@ -236,8 +236,17 @@ def _ways(ae: Autoencoder, sample: _Set, seed: int) -> Iterator[tuple[str, int, 
     yield _own(ae), dim, _Way(lambda rows: rows.codes, lambda rows, codes: rows.expected)  # type: ignore[arg-type,return-value]
     yield from _others(ae, sample, dim, seed)
     if hasattr(ae.use_, "place"):
-        yield "map", int(ae.use_.dim), _Way(lambda rows: np.asarray(ae.use_.place(rows.codes.astype(np.float32))))
+        back = (lambda rows, points: _expected(ae, ae.use_.back(points))) if sample.expected is not None else None
+        there = lambda rows: np.asarray(ae.use_.place(rows.codes.astype(np.float32)), np.float64)  # noqa: E731
+        yield "map", int(ae.use_.dim), _Way(there, back)
         yield from _others(ae, sample, int(ae.use_.dim), seed)
+
+
+@torch.no_grad()
+def _expected(ae: Autoencoder, codes: np.ndarray) -> np.ndarray:
+    """What a model expects of rows with these codes, as features. [n, f]"""
+    parts = torch.from_numpy(np.asarray(codes, np.float32)).split(1024)
+    return np.concatenate([ae.model_.decode(z).expectation.numpy() for z in parts]).astype(np.float64)
 
 
 def _others(ae: Autoencoder, sample: _Set, dim: int, seed: int) -> Iterator[tuple[str, int, _Way | None]]:
