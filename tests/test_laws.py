@@ -164,13 +164,15 @@ def test_every_objective_learns_the_line_in_the_data(name):
 @pytest.mark.parametrize("name", parts.names("corruption"))
 def test_every_corruption_changes_what_is_seen_and_leaves_the_rows_as_they_were(name):
     corrupt = parts.find("corruption", name)()
-    x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    pictures = getattr(corrupt, "pictures", False)
+    x = torch.randn(*((50, 1, 8, 8) if pictures else (500, 4)), generator=torch.Generator().manual_seed(0))
+    numbers = torch.ones(1, 8, 8, dtype=torch.bool) if pictures else torch.tensor([True, True, True, False])
     before = x.clone()
-    seen = corrupt(Batch(x), torch.tensor([True, True, True, False]), torch.Generator().manual_seed(1))
+    seen = corrupt(Batch(x), numbers, torch.Generator().manual_seed(1))
     assert torch.equal(x, before)
     changed = (seen.x != x) if seen.observed is None else ~seen.observed
     assert 0.02 < changed.float().mean() <= 1
-    again = corrupt(Batch(x), torch.tensor([True, True, True, False]), torch.Generator().manual_seed(1))
+    again = corrupt(Batch(x), numbers, torch.Generator().manual_seed(1))
     assert torch.equal(again.x, seen.x)
 
 

@@ -44,9 +44,15 @@ def digits():
 @pytest.mark.parametrize(("method", "least"), [("finetune", 0.86), ("frozen", 0.75), ("semi", 0.86)])
 def test_80_labels_tell_most_digits_apart(digits, method, least):
     x, y, new, new_y = digits
-    tuning = {"steps": 250} if method == "semi" else None
+    semi = method == "semi"
     made = LatentClassifier(
-        method=method, kind="image", epochs=20, tuning=tuning, calibrate=False, random_state=0, dim=16
+        method=method,
+        kind="image",
+        epochs=None if semi else 20,
+        tuning={"steps": 250} if semi else None,
+        calibrate=False,
+        random_state=0,
+        dim=16,
     )
     # Chance is .1; a linear model on the pixels of the same 80 labels has .85.
     assert made.fit(x, y).score(new, new_y) > least
@@ -89,8 +95,8 @@ def test_the_same_seed_is_the_same_classifier_and_global_state_stays():
 @pytest.mark.parametrize("method", ["finetune", "frozen", "semi"])
 def test_what_predicts_is_in_one_file_with_all_that_the_model_did_before(tmp_path, method):
     frame, known, _ = blobs()
-    tuning = {"steps": 20} if method != "frozen" else None
-    made = LatentClassifier(method=method, epochs=3, tuning=tuning, random_state=0, calibrate=method == "frozen")
+    tuning, epochs = ({"steps": 20} if method != "frozen" else None), (None if method == "semi" else 3)
+    made = LatentClassifier(method=method, epochs=epochs, tuning=tuning, random_state=0, calibrate=method == "frozen")
     made.fit(frame, known).save(tmp_path / "m.safetensors")
     again = LatentClassifier.load(tmp_path / "m.safetensors")
     assert np.array_equal(again.predict_proba(frame), made.predict_proba(frame))
@@ -117,7 +123,7 @@ def test_pretraining_is_done_once_for_several_targets():
     frame, known, _ = blobs()
     ae = LatentClassifier(epochs=5, random_state=0).autoencoder(frame)
     weights = {n: t.clone() for n, t in ae.model_.state_dict().items()}
-    LatentClassifier(pretrained=ae, tuning=QUICK, calibrate=False).fit(frame, known)
+    LatentClassifier(pretrained=ae, tuning=QUICK, calibrate=False, random_state=0).fit(frame, known)
     LatentRegressor(pretrained=ae, tuning=QUICK).fit(frame, frame.c)
     assert all(torch.equal(t, weights[n]) for n, t in ae.model_.state_dict().items())
     assert ae.use_ is None
@@ -212,6 +218,93 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_learned():
         LatentRegressor(method="semi").fit(frame, frame.a)
     with pytest.raises(ConfigError, match="begins with its own weights"):
         LatentClassifier(method="semi", pretrained=False).fit(frame, known)
+
+
+def test_a_pretrained_model_stays_fitted_when_scikit_learn_clones():
+    from sklearn.base import clone
+    from sklearn.model_selection import cross_val_score
+
+    frame, _, y = blobs(120)
+    ae = LatentClassifier(epochs=3, random_state=0).autoencoder(frame)
+    made = LatentClassifier(pretrained=ae, tuning=QUICK, calibrate=False, random_state=0)
+    assert clone(made).pretrained is ae
+    assert cross_val_score(made, frame, y, cv=2).mean() > 0.8
+    again = clone(lt.Autoencoder(init=ae, steps=2))
+    assert again.init is ae
+    for wrong in (True, 5, lt.Autoencoder()):
+        with pytest.raises((ConfigError, lt.NotFittedError)):
+            LatentClassifier(pretrained=wrong).fit(frame, y)
+    with pytest.raises(ConfigError, match="has its recipe"):
+        LatentClassifier("vae", pretrained=ae).fit(frame, y)
+
+
+def test_threads_predict_what_one_does():
+    from concurrent.futures import ThreadPoolExecutor
+
+    frame, known, _ = blobs()
+    made = LatentClassifier(epochs=2, tuning={"steps": 10}, calibrate=False, random_state=0).fit(frame, known)
+    parts = [frame[i : i + 40 + i] for i in range(0, 200, 20)]
+    alone = [made.predict_proba(p) for p in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            together = list(pool.map(made.predict_proba, parts))
+            assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_columns_may_come_in_another_order_and_with_new_levels():
+    frame, known, _ = blobs()
+    ae = LatentClassifier(epochs=3, random_state=0).autoencoder(frame)
+    turned = frame[frame.columns[::-1]]
+    one = LatentClassifier(pretrained=ae, tuning=QUICK, calibrate=False, random_state=0).fit(frame, known)
+    two = LatentClassifier(pretrained=ae, tuning=QUICK, calibrate=False, random_state=0).fit(turned, known)
+    assert np.array_equal(one.predict_proba(frame), two.predict_proba(turned))
+    more = frame.assign(word=frame["word"].where(np.arange(len(frame)) % 3 > 0, "new"))
+    with pytest.warns(lt.DataWarning, match="with new levels"):
+        three = LatentClassifier(pretrained=ae, epochs=2, tuning=QUICK, calibrate=False).fit(more, known)
+    assert "new" in next(c for c in three.autoencoder_.schema_.columns if c.label == "word").levels
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["a", "a"]},
+        {"classes": [None, None]},
+        {"classes": ["plus", "minus"], "dtype": "<U1"},
+        {"dtype": "<U400000000"},
+        {"dtype": "S3"},
+        {"classes": [["a"], ["b"]]},
+        {"classes": "ab"},
+        {"temperature": 1e308},
+        {"temperature": True},
+        {"target": {}},
+        {"measured": "much"},
+        {"scale": [1.0]},
+    ],
+)
+def test_a_document_that_means_nothing_is_refused(change):
+    from latente.uses.learned.predictor import Meaning
+
+    document = Meaning(classes=("minus", "plus"), dtype="object").to_json()
+    assert Meaning.from_json(document, "classes").classes == ("minus", "plus")
+    with pytest.raises((ValueError, LookupError, TypeError)):
+        Meaning.from_json(document | change, "classes")
+
+
+def test_one_known_number_is_refused_and_so_are_numbers_without_end():
+    frame, _, _ = blobs(60)
+    alone = np.full(60, np.nan)
+    alone[3] = 1.0
+    with pytest.raises(DataError, match="one known target"):
+        LatentRegressor(epochs=1).fit(frame, alone)
+    with pytest.raises(DataError, match="too large"):
+        LatentRegressor(epochs=1).fit(frame, frame.a * 1e300)
+
+
+@pytest.mark.parametrize("weights", [{"minus": -1, "plus": 1}, {"minus": 0, "plus": 0}, {"minus": np.nan}, "x"])
+def test_class_weights_that_cannot_be_are_refused(weights):
+    frame, known, _ = blobs(60)
+    with pytest.raises(ConfigError, match=r"class_weight|class weights"):
+        LatentClassifier(class_weight=weights, epochs=1, tuning=QUICK).fit(frame, known)
 
 
 def test_a_class_that_has_one_row_is_learned_without_being_held_out():

@@ -207,7 +207,8 @@ def _told(model: Any, output: Any, as_json: bool) -> None:
         print(f"doctor: {text}", file=sys.stderr)
     verb = "detect" if hasattr(model.use_, "calibrated") else "evaluate"
     verb, more = ("compress", " -o new.ltz") if hasattr(model.use_, "levels") else (verb, "")
-    print(f"next: latente {verb} {output} NEW-ROWS{more}", file=sys.stderr)
+    verb, more = ("finetune", " --target COLUMN") if card["recipe"] in ("pretrained", "stacked") else (verb, more)
+    print(f"next: latente {verb} {output} {'ROWS' if verb == 'finetune' else 'NEW-ROWS'}{more}", file=sys.stderr)
     kept = ("kind", "rows", "dim", "held_out", "steps", "epochs", "precision", "ended", "verdict", "findings")
     print(json.dumps({"run": str(output), **{k: card[k] for k in kept}}) if as_json else output)
 

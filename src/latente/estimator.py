@@ -268,14 +268,20 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             made.spec_ = replace(begun.spec_, use=None)
         return made
 
-    def _remembered(self, raw: Any, begun: "Autoencoder", seed: int) -> Any:
-        """Rows with new ones of the model that this one goes on from after them, so that it does not forget."""
+    def _remembered(self, raw: Any, begun: "Autoencoder", shared: tuple[str, ...], seed: int) -> Any:
+        """Rows with new ones of the model that this one goes on from after them, so that it does not forget. shared: a
+        table's columns that mean the same to both.
+        """
         number = round(self.rehearsal * len(raw))
         if number < 1:
             return raw
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
-            return joined(raw, begun.sample(number, random_state=seed))
+            drawn = begun.sample(number, random_state=seed)
+        if hasattr(drawn, "columns"):
+            drawn = as_frame(drawn)
+            drawn = drawn[[c for c in drawn.columns if str(c) in shared]]
+        return joined(raw, drawn)
 
     def _finish(self, feed: Feed, seed: int, raw: Any, show: Report) -> None:
         """What is learned beside a trained model, and its card."""
@@ -343,9 +349,8 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if found.changed:
                 warnings.warn(found.words, DataWarning, stacklevel=4)
             self.schema_: Kind = found.kind
-            return Resident(
-                self._batch(self._remembered(raw, begun, spec.train.seed), given), spec.train, device, team
-            ), spec
+            rows = self._remembered(raw, begun, found.shared, spec.train.seed)
+            return Resident(self._batch(rows, given), spec.train, device, team), spec
         if not isinstance(raw, Source):
             learned: Kind = spec.kind.learn(raw)
             self.schema_ = replace(learned, frame=frame) if frame and isinstance(learned, Table) else learned
@@ -633,6 +638,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     # ── scikit-learn ────────────────────────────────────────────────────────────────────────────────────────────
 
+    def __sklearn_clone__(self) -> "Autoencoder":
+        return cloned(self, "init")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -691,6 +699,22 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise _NotFitted(
                 "This Autoencoder instance is not fitted yet", hint="call fit(X) first, or latente.load(path)"
             )
+
+
+def cloned(estimator: Any, fitted: str) -> Any:
+    """scikit-learn's clone of an estimator, in which the fitted model that `fitted` names stays fitted: it is what a
+    fit begins with, not a part that is fitted anew.
+    """
+    if not isinstance(getattr(estimator, fitted), Autoencoder):
+        return BaseEstimator.__sklearn_clone__(estimator)
+    kept = getattr(estimator, fitted)
+    setattr(estimator, fitted, None)
+    try:
+        made = BaseEstimator.__sklearn_clone__(estimator)
+    finally:
+        setattr(estimator, fitted, kept)
+    setattr(made, fitted, kept)
+    return made
 
 
 def load(path: str | Path) -> Autoencoder:

@@ -23,17 +23,22 @@ class Merged:
     shared: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
-        """Whether other columns take part than before."""
-        return bool(self.added or self.left_out)
+        """Whether other columns or levels take part than before."""
+        return bool(self.added or self.left_out or self.levels)
 
     @property
     def words(self) -> str:
         """What was done, in a sentence."""
         parts = [f"{len(self.shared)} columns matched by name"]
-        for names, what in ((self.added, "new"), (self.left_out, "not there any more")):
+        for names, what in (
+            (self.added, "new"),
+            (self.left_out, "not there any more"),
+            (self.levels, "with new levels"),
+        ):
             if names:
                 few = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
                 parts.append(f"{len(names)} {what} ({few})")
@@ -42,7 +47,8 @@ class Merged:
 
 def merged(old: Kind, raw: Any) -> Merged:
     """The schema of `old` for the rows of `raw`: a table's columns are matched by name, scales stay as they were, new
-    levels and columns are added, those that are not there any more are left out. Other kinds stay as they are.
+    levels and columns are added, those that are not there any more are left out. Other kinds stay as they are, as do
+    the columns of a chain.
 
     Raises DataError if no column is shared, ConfigError for a chain of columns that would have to change.
     """
@@ -60,31 +66,31 @@ def merged(old: Kind, raw: Any) -> Merged:
             f"the model and these data share no column: it knows {_few(list(before))}, they have {_few(names)}",
             hint="rename the columns to the model's, or fit another model: latente fit DATA",
         )
-    fresh = _learned(old, frame)
-    columns, same = [], []
-    for name, column in zip(names, fresh, strict=True):
+    if old.chained:
+        if set(names) == set(before):
+            return Merged(old, tuple(shared))
+        new, gone = tuple(n for n in names if n not in before), tuple(n for n in before if n not in names)
+        other = Merged(old, tuple(shared), new, gone)
+        raise ConfigError(
+            f"a chain of columns (recipe tabular) cannot take other columns than its own: {other.words}",
+            hint="begin with a model of recipe pretrained: latente fit DATA --recipe pretrained",
+        )
+    columns, same, levels = [], [], []
+    for i, (name, fresh) in enumerate(zip(names, _learned(old, frame), strict=True)):
         known = before.get(name)
-        kept = None if known is None else _kept(known, column)
-        columns.append(column if kept is None else kept)
+        kept = None if known is None else _kept(known, fresh, frame.iloc[:, i])
+        columns.append(fresh if kept is None else kept)
         if kept is not None:
             same.append(name)
-    added = [n for n in names if n not in same]
-    gone = [n for n in before if n not in names]
+        if isinstance(kept, Categorical) and kept != known:
+            levels.append(name)
     if not same:
         raise DataError(
             "no column that the model and these data share holds the same sort of thing in both",
             hint="latente info MODEL shows what it knows of each",
         )
-    levels = any(isinstance(c, Categorical) and c != before.get(n) for c, n in zip(columns, names, strict=True))
-    if old.chained and (added or gone or levels):
-        raise ConfigError(
-            "a chain of columns cannot take other columns or levels than those it was fitted on: "
-            + Merged(old, tuple(same), tuple(added), tuple(gone)).words,
-            hint="fit it anew, or begin with a model of recipe vae or pretrained",
-        )
-    if old.chained:
-        return Merged(old, tuple(same))
-    return Merged(replace(old, columns=tuple(columns), rules=()), tuple(same), tuple(added), tuple(gone))
+    new, gone = tuple(n for n in names if n not in same), tuple(n for n in before if n not in names)
+    return Merged(replace(old, columns=tuple(columns), rules=()), tuple(same), new, gone, tuple(levels))
 
 
 def _learned(old: Table, frame: pd.DataFrame) -> list[Column]:
@@ -93,34 +99,24 @@ def _learned(old: Table, frame: pd.DataFrame) -> list[Column]:
     return list(plain.learn(frame).columns)  # type: ignore[attr-defined]
 
 
-def _kept(known: Column, fresh: Column) -> Column | None:
+def _kept(known: Column, fresh: Column, cells: pd.Series) -> Column | None:
     """What a model knows of a column, widened by what new rows hold; None if they hold another sort of thing."""
     if not isinstance(known, LASTING):
         return known if type(known) is type(fresh) else None
-    if isinstance(known, (Numeric, Datetime)):
-        if isinstance(fresh, type(known)):
-            return replace(known, low=min(known.low, fresh.low), high=max(known.high, fresh.high))
-        return known if _numeric_level(known, fresh) else None
-    levels = _levels(fresh)
-    if levels is None or (levels and not set(levels) & set(_levels(known) or ())):
+    try:
+        found = known.encode(cells)
+    except DataError:
         return None
+    there = int(cells.notna().sum())
+    if found.unseen and found.unseen >= there:
+        return None  # nothing of it is known
+    if isinstance(known, (Numeric, Datetime)) and isinstance(fresh, type(known)):
+        return replace(known, low=min(known.low, fresh.low), high=max(known.high, fresh.high))
     if isinstance(known, Binary):
-        return known if set(levels) <= set(known.levels) else None
-    assert isinstance(known, Categorical)
-    return replace(known, levels=(*known.levels, *(v for v in levels if v not in known.levels)))
-
-
-def _levels(column: Column) -> tuple[Any, ...] | None:
-    """The values of a column that has few; None of any other."""
-    if isinstance(column, (Categorical, Binary)):
-        return column.levels
-    value = getattr(column, "value", None)
-    return (value,) if value is not None else None
-
-
-def _numeric_level(known: Column, fresh: Column) -> bool:
-    """Whether a column of numbers has become one of two numbers, or of one: still numbers."""
-    return isinstance(known, Numeric) and all(isinstance(v, (int, float)) for v in _levels(fresh) or ("",))
+        return None if found.unseen else known
+    if isinstance(known, Categorical) and isinstance(fresh, (Categorical, Binary)):
+        return replace(known, levels=(*known.levels, *(v for v in fresh.levels if v not in known.levels)))
+    return known
 
 
 def _few(names: list[str]) -> str:

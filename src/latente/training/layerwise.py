@@ -23,9 +23,15 @@ from .optimiser import Optimiser
 
 
 def pretrain(
-    model: Model, feed: Feed, kind: Kind, config: Train, optimiser: Optimiser, generator: torch.Generator
+    model: Model,
+    feed: Feed,
+    kind: Kind,
+    config: Train,
+    steps: int,
+    optimiser: Optimiser,
+    generator: torch.Generator,
 ) -> None:
-    """Train each layer of the model's encoder for `config.layerwise` steps, and the decoder's layer that undoes it.
+    """Train each layer of the model's encoder for so many steps, and the decoder's layer that undoes it.
 
     optimiser: of the whole model, whose weights and average become those that were found. Raises ConfigError for an
     encoder that is no stack of layers, and for several processes.
@@ -41,10 +47,10 @@ def pretrain(
     for i in range(len(stack.layers)):
         one = _Layer(model, kind, stack, i)
         own = Optimiser(one, config)
-        for step in range(config.layerwise):
+        for step in range(steps):
             batch = kind.prepare(next(rows), generator)
             one.loss(batch, generator).backward()
-            own.step(step / config.layerwise)
+            own.step(step / steps)
             own.gradient.zero_()
         own.finish()
         back = mirror.layers[-1 - i] if len(mirror.layers) == len(stack.layers) + 1 else None

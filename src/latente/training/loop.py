@@ -194,7 +194,9 @@ class _Run:
         self.spent, self.before, self.start = spent, 0.0, time.perf_counter()
         saved = slots.load()
         if saved is None and config.layerwise and not begun:
-            layerwise.pretrain(model, feed, kind, config, self.optimiser, self.noise)
+            # Of a short run each layer has no more steps than all of them together.
+            each = min(config.layerwise, self.pace.steps or config.layerwise)
+            layerwise.pretrain(model, feed, kind, config, each, self.optimiser, self.noise)
             put_back(self.good["weights"], self.optimiser.weights)
         if saved is not None:
             try:

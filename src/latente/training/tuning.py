@@ -105,9 +105,11 @@ class Headed(nn.Module):
     def __init__(self, encoder: nn.Module, width: int, outputs: int, layers: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
-        stack = next((m for m in encoder.modules() if isinstance(m, Stack)), None) if layers else None
-        self.stacked = stack is not None
-        width = sum(stack.sizes[1:]) if stack is not None else width
+        # Where a stack is all that follows an encoder's features, its layers can be asked one by one.
+        stacks = [m for m in encoder.modules() if isinstance(m, Stack)]
+        self._stack = (stacks[0],) if layers and len(stacks) == 1 and hasattr(encoder, "features") else ()
+        self.stacked = bool(self._stack)
+        width = sum(stacks[0].sizes[1:]) if self.stacked else width
         with seeded(0):
             self.head = nn.Linear(width, outputs)
         nn.init.zeros_(self.head.weight)
@@ -117,10 +119,8 @@ class Headed(nn.Module):
             self.register_buffer("scale", torch.ones(width))
         self.drop = 0.0
         self.generator: torch.Generator | None = None
-        self._given: list[Tensor] = []
-        stacks = [m for m in encoder.modules() if isinstance(m, Stack)]
-        for one in stacks:
-            one.drop = self._tapped
+        for stack in stacks:
+            stack.drop = self._dropped
         self._plain = not stacks
 
     def forward(self, batch: Batch) -> Tensor:
@@ -129,10 +129,10 @@ class Headed(nn.Module):
 
     def features(self, batch: Batch) -> Tensor:
         """What the head sees. [b, width]"""
-        self._given = []
+        if self._stack:
+            seen = self.encoder.features(batch).flatten(1)  # type: ignore[operator]
+            return (torch.cat([h.float() for h in self._stack[0].each(seen)], -1) - self.mean) / self.scale
         h = self.encoder(batch).float()
-        if self.stacked:
-            return (torch.cat([g.float() for g in self._given], -1) - self.mean) / self.scale
         return self._dropped(h) if self._plain else h
 
     @torch.no_grad()
@@ -141,12 +141,6 @@ class Headed(nn.Module):
         if self.stacked:
             self.mean += features.mean(0) * self.scale
             self.scale *= features.std(0) + FLOOR
-
-    def _tapped(self, h: Tensor) -> Tensor:
-        """What a layer gives, on its way to the next."""
-        h = self._dropped(h)
-        self._given.append(h)
-        return h
 
     def _dropped(self, h: Tensor) -> Tensor:
         if not self.training or not self.drop:

@@ -128,6 +128,8 @@ class Landscape:
         n = len(self)
         found: dict[str, Any] = {"rows": n, "kind": self.kind, "by": self.by, "dim": self.points.shape[1]}
         found |= self._trust()
+        if self.doubt:
+            found["doubt"] = self.doubt
         found["clusters"] = [
             {"cluster": c.number, "rows": c.size, "share": round(c.size / n, 4), "name": c.name, "apart": list(c.words)}
             | {"medoid": c.medoid}
@@ -148,6 +150,12 @@ class Landscape:
             for r in self.strangest[:LISTED]
         ]
         return found
+
+    @property
+    def doubt(self) -> str:
+        """What the doctor found wrong with the model: such a map may show what is not there."""
+        verdict = "" if self.model is None else str(self.model.card_.get("verdict", ""))
+        return "" if verdict.startswith("healthy") else verdict
 
     def _trust(self) -> dict[str, float]:
         """How far the map can be believed, from rows that are spread over all."""
@@ -183,8 +191,12 @@ class Landscape:
             f" (by chance {figures.get('neighbours_of_one_label_by_chance', 0):.0%})",
         }
         lines += [words[k].format(figures[k]) for k in words if k in figures]
+        lines += [f"do not trust it far: {self.doubt}"] if self.doubt else []
         none = figures["in_no_cluster"]
-        lines += ["", f"clusters: {len(self.clusters)}, found among the {self.found_among}; {none:,} rows in none"]
+        lines += [
+            "",
+            f"clusters: {len(self.clusters)}, found {'on' if self.found_among == 'map' else 'among'} the {self.found_among}; {none:,} rows in none",
+        ]
         lines += [f"  {c.number}  {c.size:,} rows  {' · '.join(c.words) or 'like all rows'}" for c in self.clusters]
         lines += ["", "trends:", *(f"  {t.axis}  {t.words or 'no column varies along it'}" for t in self.trends)]
         lines += ["", f"outliers: {figures['outlier_count']:,}, by {self.measure}"]

@@ -130,7 +130,9 @@ def _names(found: "Landscape", axes: Any) -> None:
         if rows.sum() < max(3, 0.005 * len(found)):
             continue
         place = _densest(found.points[rows])
-        text = str(i) if field.name == "cluster" else _plain(level, WIDE)
+        # A bare number would look like a group's.
+        named = f"{field.name} {level}" if str(level).isdigit() else level
+        text = str(i) if field.name == "cluster" else _plain(named, WIDE)
         halo = [withStroke(linewidth=3, foreground="white", alpha=0.9)]
         axes.annotate(text, place, ha="center", va="center", fontsize=10, weight="bold", color=INK, path_effects=halo)
 

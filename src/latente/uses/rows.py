@@ -71,7 +71,7 @@ def load(
         if not hasattr(data, "columns") or label_col not in list(data.columns):
             known: Any = data.about.columns if isinstance(data, Counted) else getattr(data, "columns", ())
             have = ", ".join(map(str, known)) or "none"
-            raise ConfigError(f"there is no column {label_col!r} to leave out", hint=f"columns: {have}")
+            raise ConfigError(f"there is no column {label_col!r}", hint=f"columns: {have}")
         labels = np.asarray(data[label_col])
         data = data[[c for c in data.columns if c != label_col]]
     if kind == "text" and hasattr(data, "columns"):

@@ -1,6 +1,7 @@
 """LatentClassifier and LatentRegressor: learn from many rows and few labels, as scikit-learn has it."""
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from ..errors import ConfigError, DataError, ModelFileError
-from ..estimator import Autoencoder, _NotFitted, _seed, load
+from ..errors import ConfigError, DataError, DataWarning, ModelFileError
+from ..estimator import Autoencoder, _NotFitted, _seed, cloned, load
 from ..kinds.base import infer
 from ..kinds.joining import joined
 from ..kinds.merging import merged
@@ -152,7 +153,9 @@ class _Latent(BaseEstimator, ABC):
             learn = finetuning.learner(ae, use, self._config(table), early, compact, quiet=not self.verbose)
         t, measured = 1.0, dict[str, Any]()
         if self.calibrate:
-            t, measured = finetuning.crossed(ae, labelled, learn, seed, baseline)
+            # A semi-supervised run is long, and most of what it learns from is the same in every fold: one is enough.
+            most = 1 if self.method == "semi" else finetuning.FOLDS
+            t, measured = finetuning.crossed(ae, labelled, learn, seed, baseline, most)
         net = learn(labelled, seed)
         ae.model_ = getattr(net, "vae", ae.model_)
         document = meaning.to_json() | {"temperature": t, "measured": {"rows": len(labelled), **measured}}
@@ -171,9 +174,18 @@ class _Latent(BaseEstimator, ABC):
         method = self.method
         allowed = METHODS if self._task == "classes" else METHODS[:2]
         if method not in allowed:
-            raise ConfigError(f"method must be one of {', '.join(allowed)}, not {method!r}")
+            raise ConfigError(
+                f"method must be one of {', '.join(allowed)}, not {method!r}",
+                hint="semi is of classes" if method == "semi" else "method='finetune'",
+            )
+        if self.tuning is not None and not isinstance(self.tuning, dict):
+            raise ConfigError(f"tuning is a dict of settings, not {self.tuning!r:.60}", hint="tuning={'steps': 500}")
         if method != "semi":
             self._config()
+        elif self.epochs is not None:
+            raise ConfigError(
+                "epochs are of pretraining, and a semi-supervised VAE has none", hint="tuning={'steps': 500}"
+            )
 
     def _config(self, table: bool = False) -> Tuning:
         found = {**(TABLE if table else {}), **(self.tuning or {})}
@@ -184,7 +196,15 @@ class _Latent(BaseEstimator, ABC):
         given = self.pretrained
         if isinstance(given, (str, Path)):
             given = load(given)
+        if given is not None and given is not False and not isinstance(given, Autoencoder):
+            raise ConfigError(
+                f"pretrained is a fitted Autoencoder, its file, or False, not {given!r:.60}",
+                hint="of a LatentClassifier it is .autoencoder_",
+            )
         if isinstance(given, Autoencoder):
+            given._require_fitted()
+            if self.recipe != "auto" or self.dim is not None or self.settings:
+                raise ConfigError("a pretrained model has its recipe, dim and settings", hint="leave them out")
             return self._adapted(given, _together(rows, extra), seed)
         together = _together(rows, extra)
         name = self.kind if isinstance(self.kind, str) and self.kind != "auto" else infer(together)
@@ -225,8 +245,21 @@ class _Latent(BaseEstimator, ABC):
 
     def _adapted(self, given: Autoencoder, rows: Any, seed: int) -> Autoencoder:
         """A fitted model for rows of these columns: as it is, or, if they are others, gone on from."""
+        if given.condition_ is not None:
+            raise ConfigError("a model that is given something cannot be tuned", hint="fit one without condition")
+        if getattr(given.schema_, "chained", False):
+            warnings.warn(
+                "of a chain of columns (recipe tabular) the code holds a part alone: a model of recipe pretrained is "
+                "the better one to begin with",
+                DataWarning,
+                stacklevel=5,
+            )
         if not merged(given.schema_, given.schema_.taken(rows)).changed:
-            return copy.copy(given)
+            made = copy.copy(given)
+            if hasattr(rows, "columns") and hasattr(made, "feature_names_in_"):
+                # The same columns, in the order in which they come now.
+                made.feature_names_in_ = np.array([str(c) for c in rows.columns], dtype=object)
+            return made
         made = Autoencoder(
             init=given,
             epochs=self.epochs,
@@ -281,6 +314,9 @@ class _Latent(BaseEstimator, ABC):
         made = cls()
         made._take(ae)
         return made
+
+    def __sklearn_clone__(self) -> Any:
+        return cloned(self, "pretrained")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -358,8 +394,10 @@ class LatentClassifier(ClassifierMixin, _Latent):
             narrow = pd.Series(narrow).infer_objects().to_numpy()
         try:
             check_classification_targets(narrow)
-        except ValueError as error:
-            raise DataError(str(error), hint="LatentRegressor predicts numbers") from None
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"classes cannot be read from y: {error}", hint="of numbers LatentRegressor (--task numbers); else text"
+            ) from None
         if narrow.dtype.kind == "f" and (~known).any() and (narrow == np.rint(narrow)).all():
             narrow = narrow.astype(np.int64)
         if narrow.dtype.kind not in "OUSbiuf":
@@ -372,17 +410,25 @@ class LatentClassifier(ClassifierMixin, _Latent):
 
     def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
         values = values if values.dtype != object else pd.Series(values).infer_objects().to_numpy()
-        classes, numbers = np.unique(values, return_inverse=True)
+        try:
+            classes, numbers = np.unique(values, return_inverse=True)
+        except TypeError:
+            raise DataError("classes of more than one type cannot be told apart", hint="y.astype(str)") from None
         if len(classes) < 2:
             raise DataError(
-                f"the target has one class, {classes[0]!r}: there is nothing to tell apart",
+                f"the target has one class, {str(classes[0])!r}: there is nothing to tell apart",
                 hint="check the column; AnomalyDetector learns from rows of one class",
             )
         dtype = "object" if classes.dtype == object else str(classes.dtype)
         meaning = Meaning(classes=tuple(classes.tolist()), dtype=dtype)
         weights = None
         if self.class_weight is not None:
-            own = compute_class_weight(self.class_weight, classes=classes, y=values)
+            try:
+                own = compute_class_weight(self.class_weight, classes=classes, y=values)
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"class_weight cannot be used: {error}", hint="class_weight='balanced'") from None
+            if not np.isfinite(own).all() or (own < 0).any() or not (own > 0).any():
+                raise ConfigError("class weights are 0 or more, and not all 0", hint="class_weight='balanced'")
             weights = torch.from_numpy(own[numbers].astype(np.float32))
         return meaning, torch.from_numpy(numbers.astype(np.int64)), weights
 
@@ -435,10 +481,10 @@ class LatentRegressor(RegressorMixin, _Latent):
         try:
             numbers = np.array([np.nan if pd.isna(v) else v for v in values], dtype=np.float64)
         except (TypeError, ValueError):
-            shown = next(v for v in values if not _is_number(v))
+            shown = str(next(v for v in values if not _is_number(v)))
             raise DataError(
-                f"a regression target is numbers, and {shown!r} is none",
-                hint="LatentClassifier tells classes apart; pd.to_numeric(y) reads numbers from text",
+                f"a regression target is numbers, and {shown!r:.60} is none",
+                hint="LatentClassifier (--task classes) tells classes apart; pd.to_numeric(y) reads numbers from text",
             ) from None
         if np.isinf(numbers).any():
             raise DataError("Input y contains infinity or a value too large", hint="leave those rows' targets out: NaN")
@@ -448,7 +494,12 @@ class LatentRegressor(RegressorMixin, _Latent):
         return numbers, known
 
     def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
-        mean, scale = float(values.mean()), float(values.std()) or 1.0
+        if len(values) < 2:
+            raise DataError("one known target says nothing of others", hint="give two or more")
+        with np.errstate(over="ignore"):
+            mean, scale = float(values.mean()), float(values.std()) or 1.0
+        if not np.isfinite([mean, scale]).all():
+            raise DataError("the targets are too large to be told apart in float64", hint="scale them: y / y.max()")
         targets = torch.from_numpy(((values - mean) / scale).astype(np.float32))[:, None]
         return Meaning(mean=(mean,), scale=(scale,)), targets, None
 
@@ -486,7 +537,9 @@ def _checked_rows(X: Any) -> Any:
         X = read(X).raw
     if isinstance(X, Source):
         raise DataError("labels are of rows in memory, and these are read in blocks", hint="--stream no")
-    return X if hasattr(X, "shape") or hasattr(X, "__len__") else np.asarray(X)
+    if not (hasattr(X, "shape") or hasattr(X, "__len__")) or getattr(X, "ndim", 1) == 0:
+        raise DataError(f"rows are a table, an array or a list, not {X!r:.60}", hint="a frame, or an array of 2 axes")
+    return X
 
 
 def _together(rows: Any, extra: Any) -> Any:
@@ -495,8 +548,9 @@ def _together(rows: Any, extra: Any) -> Any:
         return rows
     if hasattr(rows, "columns") or hasattr(extra, "columns"):
         a, b = as_frame(rows), as_frame(extra)
-        if list(a.columns) != list(b.columns):
-            raise DataError("rows with and without labels have other columns", hint="give both the same columns")
+        if set(a.columns) - set(b.columns):
+            few = ", ".join(repr(c) for c in a.columns if c not in set(b.columns))
+            raise DataError(f"the rows without labels lack the columns {few:.200}", hint="give both the same columns")
     return joined(rows, extra)
 
 

@@ -5,6 +5,7 @@ line reads from a file; `Annotated[T, "words"]` is an option and its help.
 """
 
 import pkgutil
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ ROW = Mark("ROW", "a file's first row, picture or tune, FILE:N for its row N (fr
 def new_place(data: str, what: str = "", ending: str = "") -> Path:
     """Where what is made of data goes unless told otherwise: runs/NAME[-WHAT]-TIME."""
     stem = Path(data).name.split(".")[0] or "run"
+    # A column's name may hold anything: of a file's it must not be a way elsewhere.
+    what = re.sub(r"[^\w-]+", "-", what)[:40].strip("-")
     return Path("runs") / f"{stem}{what and f'-{what}'}-{time.strftime('%Y%m%d-%H%M%S')}{ending}"
 
 

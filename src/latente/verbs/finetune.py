@@ -19,13 +19,15 @@ def finetune(
         str, "classes, numbers, or auto: numbers if the column holds reals, or more than 20 of them"
     ] = "auto",
     method: Annotated[
-        str, "finetune (the whole encoder), frozen (a linear head on the codes), semi (a semi-supervised VAE)"
+        str,
+        "finetune (the whole encoder), frozen (a linear head on the codes), semi (classes: a semi-supervised VAE, "
+        "which takes the kind of data alone from MODEL)",
     ] = "finetune",
     unlabelled: Annotated[Any, "more rows, without labels; rows of DATA whose label is empty are used anyway"] = None,
     unfreeze: Annotated[str, "what of the encoder is tuned: all, partial (its upper half), head (nothing)"] = "all",
     balanced: Annotated[bool, "classes count alike, however many rows they have"] = False,
     early_stopping: Annotated[bool, "hold out a tenth of the labelled rows, and keep what is best on them"] = False,
-    calibrate: Annotated[bool, "hold rows out in turn: probabilities that are right as often as they say"] = True,
+    calibrate: Annotated[bool, "hold rows out in turn, to measure how sure it may be"] = True,
     steps: Annotated[int | None, "steps of tuning; planned from the number of labels unless given"] = None,
     seed: Annotated[int, "seed of everything"] = 0,
     quiet: Annotated[bool, "no progress lines"] = False,
@@ -53,8 +55,12 @@ def finetune(
     if extra is not None and target in getattr(extra, "columns", ()):
         extra = extra.drop(columns=[target])
     more: dict[str, Any] = {"class_weight": "balanced" if balanced else None} if task == "classes" else {}
+    if method == "semi":
+        # It begins with weights of its own: of the model it takes what kind of data these are.
+        more |= {"kind": kind, "pretrained": None}
+    else:
+        more |= {"pretrained": model}
     made = (LatentClassifier if task == "classes" else LatentRegressor)(
-        pretrained=model,
         method=method,  # type: ignore[arg-type]
         unfreeze=unfreeze,  # type: ignore[arg-type]
         early_stopping=early_stopping,

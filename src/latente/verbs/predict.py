@@ -35,5 +35,5 @@ def predict(
     p = predicts.probabilities(rows)
     found = pd.DataFrame({meaning.target: meaning.labels[np.argmax(p, 1)]})
     if probabilities:
-        found = pd.concat([found, pd.DataFrame(p, columns=[f"p_{c}" for c in meaning.classes])], axis=1)
+        found = pd.concat([found, pd.DataFrame(np.round(p, 6), columns=[f"p_{c}" for c in meaning.classes])], axis=1)
     return found

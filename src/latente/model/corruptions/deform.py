@@ -35,6 +35,7 @@ class Deform:
     shear: float = 0.35
     shift: float = 0.1
     bend: float = 0.1
+    pictures = True  # what it is for
 
     def __post_init__(self) -> None:
         for name, most in (("rotation", 180), ("scale", 0.9), ("shear", 2), ("shift", 1), ("bend", 1)):

@@ -1,6 +1,6 @@
 """Pieces that the nets share: activations with their derivatives, a residual wrapper, and a stack of linear layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -124,13 +124,22 @@ class Stack(nn.Module):
         return self._through(h, len(self.layers) - 1)
 
     def _through(self, h: Tensor, number: int) -> Tensor:
-        parts = zip(self.layers, self.acts, self.skips, strict=True)
-        for layer, act, skip in islice(parts, number):
+        found = h
+        for given in islice(self._each(h), number):
+            found = given
+        return found
+
+    def each(self, h: Tensor) -> list[Tensor]:
+        """What every layer gives, the first one first."""
+        return list(self._each(h))
+
+    def _each(self, h: Tensor) -> Iterator[Tensor]:
+        for layer, act, skip in zip(self.layers, self.acts, self.skips, strict=True):
             y = ACTIVATIONS[act].forward(layer(h))
             h = h + y if skip else y
             if self.drop is not None:
                 h = self.drop(h)
-        return h
+            yield h
 
 
 class Work:

@@ -63,7 +63,7 @@ class Map:
     slow = True
 
     def __post_init__(self) -> None:
-        require(self.dim >= 1, self, "dim", "1 or more")
+        require(1 <= self.dim <= 64, self, "dim", "from 1 to 64")
         require(self.rows >= FEWEST, self, "rows", f"{FEWEST} or more")
         require(self.reconstruct >= 0, self, "reconstruct", "0 or more")
         require(self.steps is None or self.steps >= 1, self, "steps", "1 or more")
@@ -89,13 +89,15 @@ class Map:
 
     def restore(self, ae: "Autoencoder", document: dict[str, Any], tensors: dict[str, np.ndarray]) -> "Mapped":
         """The map of a model file."""
-        net, mean, scale = _Net(ae.model_.dim, self.dim, 0), tensors["mean"], float(document["scale"])
+        if set(document) != {"scale"} or type(document["scale"]) is not float:
+            raise ValueError("where its map begins is not said")
+        net, mean, scale = _Net(ae.model_.dim, self.dim, 0), tensors["mean"], document["scale"]
         own = {n: t for n, t in tensors.items() if n != "mean"}
         if {n: t.shape for n, t in own.items()} != {n: tuple(t.shape) for n, t in net.state_dict().items()}:
             raise ValueError("its map's weights are not those of its codes and dimensions")
-        if mean.shape != (ae.model_.dim,) or not (math.isfinite(scale) and scale > 0):
+        if mean.shape != (ae.model_.dim,) or not 1e-6 <= scale <= 1e30:
             raise ValueError("where its map begins is not said")
-        if not all(np.isfinite(t).all() for t in tensors.values()):
+        if not all(np.isfinite(t).all() and np.abs(t).max(initial=0) < 1e30 for t in tensors.values()):
             raise ValueError("its map holds what is no number")
         net.load_state_dict({n: torch.from_numpy(t.copy()) for n, t in own.items()})
         return Mapped(self, net.eval(), mean, scale)

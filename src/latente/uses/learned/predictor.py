@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import ConfigError
+from ...errors import ConfigError, DataError
 from ...kinds.base import Kind
 from ...model.batch import Batch
 from ...model.model import Flat, Model
@@ -59,6 +60,8 @@ class Predictor:
             raise ValueError("its predictor's weights are not those of its encoder and head")
         if not all(np.isfinite(t).all() for t in tensors.values()):
             raise ValueError("its predictor holds what is no number")
+        if "scale" in tensors and not (tensors["scale"] > 0).all():
+            raise ValueError("what its predictor's features are divided by is not above 0")
         net.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in tensors.items()})
         return Predicts(self, ae.schema_, net.eval(), meaning)
 
@@ -92,15 +95,28 @@ class Meaning:
         """Raises ValueError or LookupError for what is none."""
         given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in document.items()}
         made = cls(**given)
+        fine = isinstance(made.target, str) and isinstance(made.measured, dict) and type(made.temperature) is float
+        if not fine or not 1e-3 <= made.temperature <= 1e3:
+            raise ValueError("what its predictor's outputs mean is not said")
         if task == "classes":
-            fine = len(made.classes) >= 2 and made.labels is not None and not made.mean
+            fine = not made.mean and not made.scale and made._are_classes()
         else:
             numbers = (*made.mean, *made.scale)
+            if not all(type(v) is float for v in numbers):
+                raise ValueError("the mean and scale of what it predicts are no numbers")
             fine = not made.classes and 0 < len(made.mean) == len(made.scale) and all(map(math.isfinite, numbers))
             fine = fine and min(made.scale) > 0
-        if not fine or not (math.isfinite(made.temperature) and made.temperature > 0):
+        if not fine:
             raise ValueError("what its predictor's outputs mean is not said")
         return made
+
+    def _are_classes(self) -> bool:
+        """Whether its classes are two or more different values, of the type that it says."""
+        named = re.fullmatch(r"object|bool|u?int(8|16|32|64)|float(16|32|64)|<U([1-9][0-9]{0,5})", str(self.dtype))
+        if named is None or len(self.classes) < 2 or not all(type(c) in (str, int, float, bool) for c in self.classes):
+            return False
+        made = self.labels
+        return made.tolist() == list(self.classes) and len(set(self.classes)) == len(self.classes)
 
     @property
     def labels(self) -> np.ndarray:
@@ -129,14 +145,23 @@ class Predicts(Learned):
     def tensors(self) -> dict[str, np.ndarray]:
         return {name: t.numpy() for name, t in self.net.state_dict().items()}
 
+    def _said(self, rows: Batch) -> Tensor:
+        """What the net gives of compact rows. float64 [n, outputs]"""
+        found = outputs(self.net, rows, self.schema).double()
+        if not found.isfinite().all():
+            raise DataError(
+                "what the model predicts of these rows is no number", hint="latente info MODEL; fit it anew"
+            )
+        return found
+
     def probabilities(self, rows: Batch) -> np.ndarray:
         """Of each class, for compact rows. float64 [n, classes]"""
-        logits = outputs(self.net, rows, self.schema).double()
+        logits = self._said(rows)
         return np.asarray(F.softmax(logits / self.meaning.temperature, -1).numpy())
 
     def numbers(self, rows: Batch) -> np.ndarray:
         """Predicted numbers, for compact rows. float64 [n, targets]"""
-        found = outputs(self.net, rows, self.schema).double().numpy()
+        found = self._said(rows).numpy()
         return np.asarray(found * np.array(self.meaning.scale) + np.array(self.meaning.mean))
 
 
