@@ -193,10 +193,8 @@ class Landscape:
         lines += [words[k].format(figures[k]) for k in words if k in figures]
         lines += [f"do not trust it far: {self.doubt}"] if self.doubt else []
         none = figures["in_no_cluster"]
-        lines += [
-            "",
-            f"clusters: {len(self.clusters)}, found {'on' if self.found_among == 'map' else 'among'} the {self.found_among}; {none:,} rows in none",
-        ]
+        where = f"{'on' if self.found_among == 'map' else 'among'} the {self.found_among}"
+        lines += ["", f"clusters: {len(self.clusters)}, found {where}; {none:,} rows in none"]
         lines += [f"  {c.number}  {c.size:,} rows  {' · '.join(c.words) or 'like all rows'}" for c in self.clusters]
         lines += ["", "trends:", *(f"  {t.axis}  {t.words or 'no column varies along it'}" for t in self.trends)]
         lines += ["", f"outliers: {figures['outlier_count']:,}, by {self.measure}"]
