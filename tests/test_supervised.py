@@ -14,7 +14,7 @@ import latente as lt
 from latente import LatentClassifier, LatentRegressor
 from latente.errors import ConfigError, DataError, ModelFileError
 from latente.uses.learned.predictor import temperature
-from latente.uses.supervised import task_of
+from latente.uses.targets import task_of
 
 QUICK = {"steps": 50, "dropout": 0.0}
 
@@ -294,7 +294,7 @@ def test_one_known_number_is_refused_and_so_are_numbers_without_end():
     frame, _, _ = blobs(60)
     alone = np.full(60, np.nan)
     alone[3] = 1.0
-    with pytest.raises(DataError, match="one known target"):
+    with pytest.raises(DataError, match=r"1 sample\(s\) with a known target"):
         LatentRegressor(epochs=1).fit(frame, alone)
     with pytest.raises(DataError, match="too large"):
         LatentRegressor(epochs=1).fit(frame, frame.a * 1e300)

@@ -8,29 +8,22 @@ from pathlib import Path
 from typing import Any, Literal, Self, final
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from ..errors import ConfigError, DataError, DataWarning, ModelFileError
 from ..estimator import Autoencoder, _NotFitted, _seed, cloned, load
 from ..kinds.base import infer
-from ..kinds.joining import joined
 from ..kinds.merging import merged
 from ..kinds.sources import Source
-from ..kinds.table import as_frame
 from ..model.batch import Batch, both
 from ..parts import build
 from ..training.tuning import Tuning
 from . import finetuning, semisupervised
 from .finetuning import Labelled
 from .learned.predictor import METHODS, Meaning, Predictor, Predicts
+from .targets import checked_rows, classes_in, meaning_of_classes, meaning_of_numbers, numbers_in, together
 
-# Whole numbers of which there are more are numbers, not classes, unless told otherwise.
-MOST_CLASSES = 20
 # Dimensions of the code of an autoencoder that is fitted for what comes after it.
 DIM = 64
 # What an autoencoder is fitted with that is to begin nets for labels. Chosen on Adult with 200 labels and MNIST with
@@ -102,7 +95,7 @@ class _Latent(BaseEstimator, ABC):
         self._require_settings()
         seed = _seed(self.random_state)
         values, known = self._targets(y)
-        rows, extra = _checked_rows(X), None if unlabelled is None else _checked_rows(unlabelled)
+        rows, extra = checked_rows(X), None if unlabelled is None else checked_rows(unlabelled)
         number = rows.shape[0] if hasattr(rows, "shape") else len(rows)
         if number != len(values):
             raise DataError(
@@ -131,8 +124,8 @@ class _Latent(BaseEstimator, ABC):
         """The autoencoder that `fit` would begin with: from rows alone. To be fitted once, and given as `pretrained` to
         several that are tuned to other labels.
         """
-        extra = None if unlabelled is None else _checked_rows(unlabelled)
-        return self._pretrained(_checked_rows(X), extra, _seed(self.random_state))
+        extra = None if unlabelled is None else checked_rows(unlabelled)
+        return self._pretrained(checked_rows(X), extra, _seed(self.random_state))
 
     def _fitted(
         self,
@@ -205,9 +198,9 @@ class _Latent(BaseEstimator, ABC):
             given._require_fitted()
             if self.recipe != "auto" or self.dim is not None or self.settings:
                 raise ConfigError("a pretrained model has its recipe, dim and settings", hint="leave them out")
-            return self._adapted(given, _together(rows, extra), seed)
-        together = _together(rows, extra)
-        name = self.kind if isinstance(self.kind, str) and self.kind != "auto" else infer(together)
+            return self._adapted(given, together(rows, extra), seed)
+        whole = together(rows, extra)
+        name = self.kind if isinstance(self.kind, str) and self.kind != "auto" else infer(whole)
         planned = self.recipe == "auto" and name in PRETRAINED
         settings = {**(PRETRAINED[name] if planned else {}), **(self.settings or {})}
         made = Autoencoder(
@@ -221,7 +214,7 @@ class _Latent(BaseEstimator, ABC):
             random_state=seed,
             verbose=self.verbose,
         )
-        made.fit(together)
+        made.fit(whole)
         if given is False:
             made.model_ = made._build(seed).eval()  # the schema is learned, and no weight
         return made
@@ -230,8 +223,8 @@ class _Latent(BaseEstimator, ABC):
         """A VAE that is told the class, before any training."""
         if self.pretrained is not None:
             raise ConfigError("a semi-supervised VAE begins with its own weights", hint="leave out pretrained")
-        together = _together(rows, extra)
-        pictures = self.kind == "image" or (self.kind == "auto" and infer(together) == "image")
+        whole = together(rows, extra)
+        pictures = self.kind == "image" or (self.kind == "auto" and infer(whole) == "image")
         nets = {"nets": "strided"} if pictures else {}
         made = Autoencoder(
             "vae" if self.recipe == "auto" else self.recipe,
@@ -241,7 +234,7 @@ class _Latent(BaseEstimator, ABC):
             steps=1,
             random_state=seed,
         )
-        return semisupervised.begun(made, together, classes)
+        return semisupervised.begun(made, whole, classes)
 
     def _adapted(self, given: Autoencoder, rows: Any, seed: int) -> Autoencoder:
         """A fitted model for rows of these columns: as it is, or, if they are others, gone on from."""
@@ -382,55 +375,10 @@ class LatentClassifier(ClassifierMixin, _Latent):
         self.classes_ = self._predicts.meaning.labels
 
     def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        values = _column(y)
-        known = ~np.asarray(pd.isna(values))
-        if not known.any():
-            raise DataError(
-                "Input y contains NaN in every row: there is no label to learn from", hint="label some rows"
-            )
-        # Numbers that came as objects, or as reals because some were missing, are themselves.
-        narrow = values[known]
-        if narrow.dtype == object:
-            narrow = pd.Series(narrow).infer_objects().to_numpy()
-        try:
-            check_classification_targets(narrow)
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"classes cannot be read from y: {error}", hint="of numbers LatentRegressor (--task numbers); else text"
-            ) from None
-        if narrow.dtype.kind == "f" and (~known).any() and (narrow == np.rint(narrow)).all():
-            narrow = narrow.astype(np.int64)
-        if narrow.dtype.kind not in "OUSbiuf":
-            raise DataError(f"classes are names or numbers, not {narrow.dtype}", hint="y.astype(str)")
-        if narrow.dtype == object and not all(isinstance(v, (str, bool, int, float)) for v in narrow):
-            raise DataError("classes of more than one type cannot be told apart", hint="y.astype(str)")
-        made = np.empty(len(values), dtype=narrow.dtype if not (~known).any() else object)
-        made[known] = narrow
-        return made, known
+        return classes_in(y)
 
     def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
-        values = values if values.dtype != object else pd.Series(values).infer_objects().to_numpy()
-        try:
-            classes, numbers = np.unique(values, return_inverse=True)
-        except TypeError:
-            raise DataError("classes of more than one type cannot be told apart", hint="y.astype(str)") from None
-        if len(classes) < 2:
-            raise DataError(
-                f"the target has one class, {str(classes[0])!r}: there is nothing to tell apart",
-                hint="check the column; AnomalyDetector learns from rows of one class",
-            )
-        dtype = "object" if classes.dtype == object else str(classes.dtype)
-        meaning = Meaning(classes=tuple(classes.tolist()), dtype=dtype)
-        weights = None
-        if self.class_weight is not None:
-            try:
-                own = compute_class_weight(self.class_weight, classes=classes, y=values)
-            except (ValueError, TypeError) as error:
-                raise ConfigError(f"class_weight cannot be used: {error}", hint="class_weight='balanced'") from None
-            if not np.isfinite(own).all() or (own < 0).any() or not (own > 0).any():
-                raise ConfigError("class weights are 0 or more, and not all 0", hint="class_weight='balanced'")
-            weights = torch.from_numpy(own[numbers].astype(np.float32))
-        return meaning, torch.from_numpy(numbers.astype(np.int64)), weights
+        return meaning_of_classes(values, self.class_weight)
 
 
 @final
@@ -477,92 +425,10 @@ class LatentRegressor(RegressorMixin, _Latent):
         return predicts.numbers(self._rows(X))[:, 0]
 
     def _targets(self, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        values = _column(y)
-        try:
-            numbers = np.array([np.nan if pd.isna(v) else v for v in values], dtype=np.float64)
-        except (TypeError, ValueError):
-            shown = str(next(v for v in values if not _is_number(v)))
-            raise DataError(
-                f"a regression target is numbers, and {shown!r:.60} is none",
-                hint="LatentClassifier (--task classes) tells classes apart; pd.to_numeric(y) reads numbers from text",
-            ) from None
-        if np.isinf(numbers).any():
-            raise DataError("Input y contains infinity or a value too large", hint="leave those rows' targets out: NaN")
-        known = ~np.isnan(numbers)
-        if not known.any():
-            raise DataError("Input y contains NaN in every row: there is nothing to learn from", hint="give targets")
-        return numbers, known
+        return numbers_in(y)
 
     def _meaning(self, values: np.ndarray) -> tuple[Meaning, torch.Tensor, torch.Tensor | None]:
-        if len(values) < 2:
-            raise DataError("one known target says nothing of others", hint="give two or more")
-        with np.errstate(over="ignore"):
-            mean, scale = float(values.mean()), float(values.std()) or 1.0
-        if not np.isfinite([mean, scale]).all():
-            raise DataError("the targets are too large to be told apart in float64", hint="scale them: y / y.max()")
-        targets = torch.from_numpy(((values - mean) / scale).astype(np.float32))[:, None]
-        return Meaning(mean=(mean,), scale=(scale,)), targets, None
-
-
-def _column(y: Any) -> np.ndarray:
-    """Targets as one column. Raises DataError for what is none."""
-    if y is None:
-        raise DataError(
-            "requires y to be passed, but the target y is None", hint="fit(X, y); rows without a label: NaN in y"
-        )
-    if hasattr(y, "to_numpy"):
-        y = y.to_numpy()
-    try:
-        values: np.ndarray = column_or_1d(y, warn=True)
-    except ValueError as error:
-        raise DataError(f"y must be one column: {error}") from None
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        raise DataError("Input y contains infinity or a value too large for its type")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _checked_rows(X: Any) -> Any:
-    """Rows in memory: data of a path are read."""
-    if isinstance(X, (str, Path)):
-        from .rows import load as read
-
-        X = read(X).raw
-    if isinstance(X, Source):
-        raise DataError("labels are of rows in memory, and these are read in blocks", hint="--stream no")
-    if not (hasattr(X, "shape") or hasattr(X, "__len__")) or getattr(X, "ndim", 1) == 0:
-        raise DataError(f"rows are a table, an array or a list, not {X!r:.60}", hint="a frame, or an array of 2 axes")
-    return X
-
-
-def _together(rows: Any, extra: Any) -> Any:
-    """Rows of one kind, one after the other."""
-    if extra is None:
-        return rows
-    if hasattr(rows, "columns") or hasattr(extra, "columns"):
-        a, b = as_frame(rows), as_frame(extra)
-        if set(a.columns) - set(b.columns):
-            few = ", ".join(repr(c) for c in a.columns if c not in set(b.columns))
-            raise DataError(f"the rows without labels lack the columns {few:.200}", hint="give both the same columns")
-    return joined(rows, extra)
-
-
-def task_of(labels: Any, task: str) -> str:
-    """ "classes" or "numbers", as asked for or as labels look: reals, or more than 20 numbers, are numbers."""
-    if task not in ("auto", "classes", "numbers"):
-        raise ConfigError(f"task must be auto, classes or numbers, not {task!r}")
-    values = pd.Series(np.asarray(labels)).dropna().infer_objects()
-    if task != "auto" or values.dtype.kind not in "iuf":
-        return "classes" if task == "auto" else task
-    whole = values.dtype.kind in "iu" or bool((values == np.rint(values)).all())
-    return "classes" if whole and values.nunique() <= MOST_CLASSES else "numbers"
+        return meaning_of_numbers(values)
 
 
 def predicts_of(ae: Autoencoder) -> Predicts:

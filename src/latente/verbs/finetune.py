@@ -43,7 +43,8 @@ def finetune(
     """
     from ..errors import ConfigError
     from ..uses import rows
-    from ..uses.supervised import LatentClassifier, LatentRegressor, task_of
+    from ..uses.supervised import LatentClassifier, LatentRegressor
+    from ..uses.targets import task_of
 
     kind, options = model.schema_.name, model.schema_.read_options
     named = kind == "image" and target == "label" and isinstance(data, str)
