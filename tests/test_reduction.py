@@ -19,6 +19,7 @@ import latente as lt
 from latente.cli import app
 from latente.errors import ConfigError, DataError
 from latente.uses import embedding, labelled, reduction
+from latente.uses.learned.map import Map
 from latente.uses.meanings import _between, _related, meanings
 
 
@@ -135,12 +136,14 @@ def test_umap_is_used_where_it_can_be_imported_and_named_where_not(model, groups
 
 
 def test_a_map_that_the_model_carries_stands_beside_the_others_at_its_own_dimension(model, groups, monkeypatch):
-    monkeypatch.setattr(model, "use_", SimpleNamespace(place=lambda codes: codes[:, :1], dim=1))
+    drawn = Map(dim=1, steps=100).drawn(model.transform(groups[0]), 0)
+    monkeypatch.setattr(model, "use_", drawn)
     figures = lt.evaluate(model, groups[0], reduction=True, quiet=True).figures
     at = figures["method"].tolist().index("map")
     assert figures["dim"].tolist()[at:] == [1, 1, 1, 1]
     assert figures["method"].tolist()[at:] == ["map", "PCA", "kernel PCA", "UMAP"]
-    assert np.isnan(figures.loc[at, "error"])
+    # The way back from a point is a row again: 1 is the mean row.
+    assert 0 < figures.loc[at, "error"] < 1
 
 
 def test_labels_come_from_an_array_a_file_or_a_column_that_the_model_does_not_see(model, groups, tmp_path):
