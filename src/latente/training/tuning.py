@@ -61,7 +61,6 @@ class Tuning:
     unfreeze: Literal["all", "partial", "head"] = "all"
     patience: int = 10
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: str = "auto"
 
     role = "training"
     name = "tuning"
@@ -87,7 +86,8 @@ class Tuning:
             weight_decay=self.weight_decay,
             ema=self.ema,
             precision=self.precision,
-            device=self.device,
+            # Few rows and steps: nets for labels are tuned where their rows are.
+            device="cpu",
             seed=seed,
         )
 

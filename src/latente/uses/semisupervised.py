@@ -143,6 +143,7 @@ class _Run:
             beta2=0.99,
             ema=config.ema,
             precision=config.precision,
+            device="cpu",
             seed=self.seed,
         )
         optimiser, choice = Optimiser(self.both, train), kernels_of(self.both, train)
