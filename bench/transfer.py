@@ -28,7 +28,7 @@ import latente as lt
 from latente.verbs.fit import _setting
 
 WIDTHS = [1000, 1000, 1000]
-# Steps of pretraining and of tuning, for so many labels; of 100 epochs and more, at which both had come to rest.
+# Steps of pretraining and of tuning, for so many labels: a third to two thirds of those of our trials on a GPU.
 STEPS = {10_000: (4_000, 3_000), 1_000: (3_000, 1_500), 100: (2_000, 800)}
 CORRUPTION: dict[str, dict[str, Any]] = {
     "joint": {"part": "masking", "share": 0.75},

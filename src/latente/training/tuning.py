@@ -36,8 +36,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # outputs [b, k], targets [b, …] ->
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a net is tuned. The plan of steps is of MNIST: 1,000 for 100 labels, 2,000 for 1,000, 4,000 for 10,000, at
-    which pretrained and random nets had both come to rest on pictures that were held out.
+    """How a net is tuned. The plan of steps is of MNIST: 1,000 for 100 labels, 2,000 for 1,000, 4,000 for 10,000,
+    two thirds of those of our trials.
 
     steps: None is `first` for 100 rows, and grows with their number to the power `growth`. lr, batch_size,
     weight_decay, ema: see `Train`. lowest: the rate of the encoder's first layer over that of the head, those between
